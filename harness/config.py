@@ -1,0 +1,226 @@
+"""RunConfig: what `harness.yaml` says.  Written by `planner emit`, consumed under torchrun by `harness.Run`.
+
+Importable without torch.  Strict: an unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from harness.errors import InvalidInputError
+from harness.validation import StrictModel, load_yaml
+
+SCHEMA_VERSION: Literal[1] = 1
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+NonNegativeSeconds = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+_RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class RendezvousConf(StrictModel):
+    """torchrun's ``--rdzv-conf``; defaults shrink a fleet in seconds instead of torchrun's 48."""
+
+    join_timeout: int = Field(600, gt=0)
+    last_call_timeout: int = Field(1, gt=0)
+    keep_alive_interval: int = Field(1, gt=0)
+    keep_alive_max_attempt: int = Field(5, ge=3)
+    """At least 3: with 2, one skipped tick evicted a healthy agent and both halves trained on (split brain)."""
+    read_timeout: int = Field(60, gt=0)
+    is_host: bool | None = None
+    """False on trainers when the store runs on a stable host of its own; None lets torchrun decide."""
+
+
+class TorchrunConfig(StrictModel):
+    """What becomes ``torchrun.env`` (``PET_*``) or flags of ``harness launch``."""
+
+    nnodes: str = Field("1:1", pattern=r"^[1-9][0-9]*(:[1-9][0-9]*)?$")
+    """MIN:MAX nodes, or one number for a rigid fleet."""
+    nproc_per_node: int = Field(1, ge=1)
+    rdzv_backend: Literal["c10d", "etcd-v2"] = "c10d"
+    rdzv_endpoint: str = "localhost:29400"
+    rdzv_conf: RendezvousConf = RendezvousConf()
+    max_restarts: int = Field(100, ge=0)
+    shutdown_timeout_seconds: int = Field(30, gt=0)
+    """How long the agent waits after SIGTERM before SIGKILL: emergency budget plus a margin, within the notice."""
+    monitor_interval_seconds: float = Field(0.1, gt=0)
+    process_group_timeout_seconds: int = Field(600, gt=0)
+    """A silent link is only discovered by a collective that times out: set it deliberately."""
+
+    @property
+    def min_nodes(self) -> int:
+        return int(self.nnodes.split(":")[0])
+
+    @property
+    def max_nodes(self) -> int:
+        return int(self.nnodes.split(":")[-1])
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TorchrunConfig:
+        if self.min_nodes > self.max_nodes:
+            raise ValueError(f"nnodes as MIN:MAX with MIN <= MAX, not {self.nnodes}")
+        return self
+
+
+class IntervalConfig(StrictModel):
+    """When to start a periodic checkpoint: seconds of useful work, or a fixed number of steps."""
+
+    seconds: PositiveSeconds | None = 900.0
+    steps: int | None = Field(None, ge=1)
+    """Set it to override `seconds`."""
+    low_seconds: PositiveSeconds | None = None
+    high_seconds: PositiveSeconds | None = None
+    """The plateau that the planner cannot tell from the best interval: re-tuning moves within it freely."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> IntervalConfig:
+        if self.seconds is None and self.steps is None:
+            raise ValueError("seconds or steps: one of them must be set")
+        return self
+
+
+class CheckpointConfig(StrictModel):
+    """Where checkpoints go and how they are kept."""
+
+    directory: Path
+    """This node's own disk.  ``{node}`` is replaced by the node's rank, for several nodes on one machine."""
+    remote: str
+    """The durable target: ``s3://bucket/prefix``, ``file:///mount/prefix`` or a directory."""
+    interval: IntervalConfig = IntervalConfig()
+    keep_last: int = Field(3, ge=1)
+    keep_last_local: int = Field(2, ge=1)
+    digest: Literal["xxh3_128", "crc32c", "sha256"] = "xxh3_128"
+    verify: Literal["always", "remote-only"] = "always"
+    on_corrupt: Literal["older", "newest-model"] = "older"
+    when_busy: Literal["skip", "wait"] = "wait"
+    """What a save that is due does while another is in flight."""
+    s3_endpoint_url: str | None = None
+    """Another S3-compatible server; None is AWS."""
+    bandwidth_limit_mib_per_second: float | None = Field(None, gt=0)
+
+    @field_validator("remote")
+    @classmethod
+    def _known_scheme(cls, remote: str) -> str:
+        scheme = remote.split("://", 1)[0] if "://" in remote else "file"
+        if scheme not in {"s3", "file"}:
+            raise ValueError("s3://bucket/prefix, file:///path or a directory")
+        return remote
+
+
+class NoticeSource(StrictModel):
+    """One place where an interruption is announced."""
+
+    kind: Literal["aws", "gcp", "azure", "sigterm", "file", "http"]
+    address: str | None = None
+    """Base URL or path; None is the provider's own address."""
+
+
+class NoticesConfig(StrictModel):
+    """Where notices come from, how often to ask, and how much time one leaves."""
+
+    sources: tuple[NoticeSource, ...] = (NoticeSource(kind="sigterm"),)
+    poll_seconds: PositiveSeconds = 5.0
+    notice_seconds: NonNegativeSeconds = 120.0
+    emergency_budget_seconds: PositiveSeconds = 60.0
+    """Time that a notice-driven save may take, detection to durable."""
+    agreement_every_steps: int | None = Field(None, ge=1)
+    """Ranks agree on a notice every so many steps; None: derived from step time, at most 5 % of the notice."""
+
+
+class ElasticConfig(StrictModel):
+    """What happens to batch and learning rate when the world changes size."""
+
+    batch: Literal["constant-global", "follow-world"] = "constant-global"
+    learning_rate: Literal["unchanged", "linear", "sqrt"] = "unchanged"
+
+
+class DataConfig(StrictModel):
+    """Data order is a pure function of (seed, epoch, position)."""
+
+    global_batch_samples: int | None = Field(None, ge=1)
+    """None: the training script decides."""
+    shuffle: bool = True
+
+
+class TelemetryConfig(StrictModel):
+    """One JSON Lines file per node."""
+
+    directory: Path
+    """``{node}`` as in `checkpoint.directory`."""
+    window_steps: int = Field(20, ge=1)
+    upload: bool = True
+    """Copy it to the durable target with every checkpoint, so that it survives the node."""
+
+
+class PlanAssumption(StrictModel):
+    """One value that the prediction rests on."""
+
+    name: str
+    value: float | str | None
+    unit: str = ""
+    source: str
+    as_of: str | None = None
+
+
+class PlanConfig(StrictModel):
+    """What was predicted: held against telemetry by `planner report`."""
+
+    provider: str | None = None
+    instance: str | None = None
+    region: str | None = None
+    zone: str | None = None
+    nodes: int | None = None
+    spot_usd_per_hour: float | None = None
+    on_demand_usd_per_hour: float | None = None
+    work_hours: float | None = None
+    cost_usd_p50: float | None = None
+    cost_usd_p95: float | None = None
+    makespan_hours_p50: float | None = None
+    makespan_hours_p95: float | None = None
+    goodput_mean: float | None = None
+    interruptions_mean: float | None = None
+    lost_work_hours_mean: float | None = None
+    stall_seconds: float | None = None
+    persist_seconds: float | None = None
+    emergency_seconds: float | None = None
+    startup_seconds: float | None = None
+    rate_per_hour: float | None = None
+    assumptions: tuple[PlanAssumption, ...] = ()
+
+
+class RunConfig(StrictModel):
+    """The whole of ``harness.yaml``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    seed: int = Field(0, ge=0)
+    torchrun: TorchrunConfig = TorchrunConfig()
+    checkpoint: CheckpointConfig
+    notices: NoticesConfig = NoticesConfig()
+    elastic: ElasticConfig = ElasticConfig()
+    data: DataConfig = DataConfig()
+    telemetry: TelemetryConfig
+    plan: PlanConfig = PlanConfig()
+
+    @field_validator("run_id")
+    @classmethod
+    def _safe_name(cls, run_id: str) -> str:
+        # It becomes a path component and an object key: nothing that could climb out of its prefix.
+        if not _RUN_ID.fullmatch(run_id) or ".." in run_id:
+            raise ValueError(
+                "lower-case letters, digits, '.', '_' and '-', starting with a letter or digit, at most 63"
+            )
+        return run_id
+
+
+def load_run_config(path: Path | str) -> RunConfig:
+    """Read and check a ``harness.yaml``; InvalidInputError says what is wrong with it."""
+    path = Path(path)
+    if path.is_dir():
+        raise InvalidInputError("config", path, "a harness.yaml file", "name the file, not its folder")
+    return load_yaml(RunConfig, path)
