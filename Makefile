@@ -22,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_import_direction.py
+	$(BIN)/python -m pytest -q tests/house/test_import_direction.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not soak'
