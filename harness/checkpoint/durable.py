@@ -1,0 +1,64 @@
+"""Local files that are there entirely or not at all, also after a power cut: fsync, one rename, fsync the parent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from harness.checkpoint.names import DISCARDED
+
+
+def fsync_directory(path: Path) -> None:
+    """Force a directory's entries (names, renames, deletions) to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put `data` at `path` atomically: a reader, or a restart, sees the old file, the new one, or none."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write_new_file(temporary, data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def write_new_file(path: Path, data: bytes) -> None:
+    """Create `path` with `data` and force it to disk; FileExistsError when it is there already."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def publish_directory(temporary: Path, final: Path) -> None:
+    """Make a finished directory appear under its final name by one rename.
+
+    Its files must have been fsynced by whoever wrote them; its folders and the parent are fsynced here.  A directory
+    that already has the name (an earlier attempt at the same step that never became durable) makes way first.
+    """
+    for folder, _, _ in os.walk(temporary):
+        fsync_directory(Path(folder))
+    if final.exists():
+        discard_directory(final)
+    temporary.rename(final)
+    fsync_directory(final.parent)
+
+
+def discard_directory(path: Path) -> None:
+    """Remove a directory so that it never looks like a checkpoint with files missing: renamed first, then deleted."""
+    grave = path if path.name.startswith(DISCARDED) else path.with_name(f"{DISCARDED}{path.name}-{uuid.uuid4().hex}")
+    try:
+        if grave is not path:
+            path.rename(grave)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(grave, ignore_errors=True)

@@ -1,0 +1,133 @@
+"""A directory as durable target: a mounted file system, or, in tests and demos, the stand-in for a bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from harness.checkpoint.durable import fsync_directory, write_new_file
+from harness.checkpoint.names import check_relative_path
+from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
+from harness.errors import ExternalServiceError, InvalidInputError
+
+_TEMPORARY = ".tmp-"
+
+
+class DirectoryTarget:
+    """Objects are files below `root`; each appears by one rename (or hard link, for the conditional put)."""
+
+    def __init__(self, root: Path, *, create: bool = True) -> None:
+        self._root = root
+        if root.exists() and not root.is_dir():
+            raise InvalidInputError("remote", root, "a directory")
+        if not root.exists() and not create:
+            raise InvalidInputError("remote", root, "an existing directory")
+        with self._explained("create"):
+            root.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def uri(self) -> str:
+        return str(self._root)
+
+    def put_file(self, key: str, path: Path) -> None:
+        with self._explained("write", key), self._arriving(key) as (temporary, final):
+            with path.open("rb") as source, temporary.open("xb") as sink:
+                shutil.copyfileobj(source, sink, 4 * 1024 * 1024)
+                sink.flush()
+                os.fsync(sink.fileno())
+            temporary.replace(final)
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        with self._explained("write", key), self._arriving(key) as (temporary, final):
+            write_new_file(temporary, data)
+            temporary.replace(final)
+
+    def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
+        with self._explained("write", key), self._arriving(key) as (temporary, final):
+            write_new_file(temporary, data)
+            try:
+                # A link, unlike a rename, fails when the name is taken, and the content is whole from the first moment.
+                final.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+        return True
+
+    def get_bytes(self, key: str) -> bytes:
+        with self._explained("read", key):
+            return self._path(key).read_bytes()
+
+    def get_file(self, key: str, path: Path) -> None:
+        with self._explained("read", key), self._path(key).open("rb") as source, path.open("xb") as sink:
+            shutil.copyfileobj(source, sink, 4 * 1024 * 1024)
+
+    def list(self, prefix: str) -> tuple[ObjectInfo, ...]:
+        found = []
+        folder = prefix.rpartition("/")[0]
+        with self._explained("list", prefix):
+            for directory, _, names in os.walk(self._path(folder) if folder else self._root):
+                for name in names:
+                    path = Path(directory, name)
+                    key = path.relative_to(self._root).as_posix()
+                    if key.startswith(prefix) and not name.startswith(_TEMPORARY):
+                        with contextlib.suppress(FileNotFoundError):  # deleted between the walk and here
+                            found.append(ObjectInfo(key, path.stat().st_size))
+        return tuple(sorted(found, key=lambda info: info.key))
+
+    def children(self, prefix: str) -> tuple[str, ...]:
+        folder = prefix.rstrip("/")
+        with self._explained("list", prefix):
+            try:
+                names = [path.name for path in (self._path(folder) if folder else self._root).iterdir()]
+            except FileNotFoundError:
+                return ()
+        return tuple(sorted(name for name in names if not name.startswith(_TEMPORARY)))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            path = self._path(key)
+            with self._explained("delete", key):
+                path.unlink(missing_ok=True)
+                # An object store has no empty folders; neither has this one.
+                for folder in path.relative_to(self._root).parents:
+                    if folder == Path():
+                        break
+                    try:
+                        (self._root / folder).rmdir()
+                    except OSError:
+                        break
+
+    def exists(self, key: str) -> bool:
+        with self._explained("read", key):
+            return self._path(key).is_file()
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_relative_path(key)
+
+    @contextlib.contextmanager
+    def _arriving(self, key: str) -> Iterator[tuple[Path, Path]]:
+        """(temporary, final) path; what is left of the temporary is removed, and the folder forced to disk."""
+        final = self._path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            yield temporary, final
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_directory(final.parent)
+
+    @contextlib.contextmanager
+    def _explained(self, action: str, key: str = "") -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if action == "read":
+                raise MissingObjectError(f"{self.uri} has no {key}") from None
+            raise ExternalServiceError(f"cannot {action} {self._root / key}: {error.strerror}") from error
+        except OSError as error:
+            hint = "; free some space or raise the quota" if error.errno in {errno.ENOSPC, errno.EDQUOT} else ""
+            raise ExternalServiceError(f"cannot {action} {self._root / key}: {error.strerror}{hint}") from error

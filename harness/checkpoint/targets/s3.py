@@ -1,0 +1,204 @@
+"""``s3://``: any store that speaks the S3 protocol, by boto3.
+
+Retries with jittered exponential back-off are botocore's standard mode; large files go up and down in parallel parts;
+every put carries a checksum that the store verifies, and every get asks for one.  Conditional puts use
+``If-None-Match: *``.  Credentials come from boto3's own chain (environment, profile, instance role).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoint.names import check_relative_path
+from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
+from harness.errors import ExternalServiceError
+
+_MIB = 1024 * 1024
+_PART_BYTES = 16 * _MIB
+_DELETE_BATCH = 1000
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_HINTS = {
+    "NoSuchBucket": "create the bucket or correct checkpoint.remote",
+    "AccessDenied": "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on this prefix",
+    "403": "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on this prefix",
+    "ExpiredToken": "the credentials have expired: renew them",
+    "InvalidAccessKeyId": "the access key is not known to this store",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+}
+
+
+class S3Target:
+    """Objects below ``s3://bucket/prefix``."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        endpoint_url: str | None = None,
+        bandwidth_limit_mib_per_second: float | None = None,
+        max_attempts: int = 8,
+    ) -> None:
+        import boto3
+        from boto3.s3.transfer import TransferConfig
+        from botocore.config import Config
+
+        self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+        for part in filter(None, [prefix]):
+            check_relative_path(part)
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": max_attempts},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=16,
+            tcp_keepalive=True,
+            # Stand-ins and most compatible servers have no DNS name for every bucket.
+            s3={"addressing_style": "path"} if endpoint_url else {},
+        )
+        self._client: Any = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+        limit = bandwidth_limit_mib_per_second
+        self._transfer = TransferConfig(
+            multipart_threshold=_PART_BYTES,
+            multipart_chunksize=_PART_BYTES,
+            max_concurrency=4,
+            num_download_attempts=max_attempts,
+            max_bandwidth=None if limit is None else int(limit * _MIB),
+        )
+        self._checksum = _checksum_algorithm()
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def put_file(self, key: str, path: Path) -> None:
+        extra = {"ChecksumAlgorithm": self._checksum}
+        with self._explained("write", key):
+            self._client.upload_file(str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=self._transfer)
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        with self._explained("write", key):
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._key(key), Body=data, ChecksumAlgorithm=self._checksum
+            )
+
+    def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        for attempt in range(5):
+            try:
+                with self._explained("write", key, let_pass={"412", "409"}):
+                    self._client.put_object(
+                        Bucket=self._bucket,
+                        Key=self._key(key),
+                        Body=data,
+                        IfNoneMatch="*",
+                        ChecksumAlgorithm=self._checksum,
+                    )
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                    # Taken: by somebody else, or by this very put when its answer was lost and botocore sent it again.
+                    return self.get_bytes(key) == data
+                # 409: another conditional put on the key is being decided; the winner shows at the next try.
+                time.sleep(0.05 * 2**attempt)
+            else:
+                return True
+        raise ExternalServiceError(f"{self.uri}/{key}: the store keeps answering 409 to a conditional put")
+
+    def get_bytes(self, key: str) -> bytes:
+        with self._explained("read", key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), ChecksumMode="ENABLED")
+            data: bytes = answer["Body"].read()
+            return data
+
+    def get_file(self, key: str, path: Path) -> None:
+        extra = {"ChecksumMode": "ENABLED"}
+        with self._explained("read", key):
+            self._client.download_file(self._bucket, self._key(key), str(path), ExtraArgs=extra, Config=self._transfer)
+
+    def list(self, prefix: str) -> tuple[ObjectInfo, ...]:
+        with self._explained("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            start = len(self._prefix)
+            return tuple(
+                ObjectInfo(found["Key"][start:], found["Size"]) for page in pages for found in page.get("Contents", ())
+            )
+
+    def children(self, prefix: str) -> tuple[str, ...]:
+        full = self._prefix + prefix
+        with self._explained("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=full, Delimiter="/"
+            )
+            names = []
+            for page in pages:
+                names += [found["Prefix"][len(full) :].rstrip("/") for found in page.get("CommonPrefixes", ())]
+                names += [found["Key"][len(full) :] for found in page.get("Contents", ())]
+        return tuple(sorted(filter(None, names)))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        names = list(keys)
+        # The first key alone: a caller's order (the manifest first) must hold, and a batch promises none.
+        for batch in ([names[:1]] if names else []) + [
+            names[start : start + _DELETE_BATCH] for start in range(1, len(names), _DELETE_BATCH)
+        ]:
+            with self._explained("delete", batch[0]):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": self._key(key)} for key in batch], "Quiet": True},
+                )
+                failed = [error for error in answer.get("Errors", ()) if error.get("Code") not in _MISSING]
+                if failed:
+                    first = failed[0]
+                    raise ExternalServiceError(f"cannot delete {first.get('Key')}: {first.get('Message')}")
+
+    def exists(self, key: str) -> bool:
+        try:
+            with self._explained("read", key):
+                self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except MissingObjectError:
+            return False
+        return True
+
+    def _key(self, key: str) -> str:
+        return self._prefix + check_relative_path(key)
+
+    @contextlib.contextmanager
+    def _explained(self, action: str, key: str, let_pass: Iterable[str] = ()) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        where = f"{self.uri}/{key}"
+        try:
+            yield
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+            if status in set(let_pass):
+                raise
+            if code in _MISSING and action == "read":
+                raise MissingObjectError(f"{self.uri} has no {key}") from None
+            hint = f" ({_HINTS[code]})" if code in _HINTS else ""
+            raise ExternalServiceError(f"cannot {action} {where}: {code}{hint}") from error
+        except (BotoCoreError, Boto3Error) as error:
+            text = " ".join(str(error).split())
+            raise ExternalServiceError(f"cannot {action} {where}: {text[:200]}") from error
+
+
+_checksum_lock = threading.Lock()
+
+
+def _checksum_algorithm() -> str:
+    """CRC32C where botocore's compiled extra is installed; CRC32, which needs nothing, elsewhere."""
+    with _checksum_lock:
+        try:
+            import awscrt.checksums  # noqa: F401
+        except ImportError:
+            return "CRC32"
+        return "CRC32C"
