@@ -1,0 +1,228 @@
+"""What checkpoints and restarts cost in seconds, derived from sizes and bandwidths (REQUIREMENTS: B3, B4).
+
+Every node saves and restores its own share of the state, in parallel with the others:
+
+    stall     = overhead + share ÷ (staging rate × accelerators)            device → host memory; training waits
+    persist   = share ÷ local write rate + share ÷ upload rate + publish    in the background; then it is durable
+    emergency = one notice poll + agreement + stall + persist               from the notice to a durable checkpoint
+    startup   = boot + process start + share ÷ download rate + share ÷ staging rate + compilation
+
+Bandwidths come from the instance type; what the type does not say, and what no table can know, is an `Assumption` that
+the user can override.  A measured profile replaces any of the four, scaled by the share.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from harness.errors import InvalidInputError
+from planner.assumptions import Assumption, Assumptions, load_assumptions
+from planner.catalogue import Instance
+from planner.profile import Profile
+
+_GB_PER_GIB = 1.073741824
+_MIB_PER_GIB = 1024.0
+
+NETWORK_UNKNOWN = "network-bandwidth-unknown"
+LOCAL_DISK_UNKNOWN = "local-disk-unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedCosts:
+    """The four durations in seconds, whether an emergency save fits the notice, and why.
+
+    `parts` breaks the durations down: (what, seconds, how it was computed).  `largest_emergency_gib` is the biggest
+    checkpoint (whole fleet) whose emergency save still fits; None when not even an empty one does.  `flags` says which
+    bandwidths of the type are unknown.  `assumptions` are those that were used, in the order of use.
+    """
+
+    stall_seconds: float
+    persist_seconds: float
+    emergency_seconds: float
+    startup_seconds: float
+    notice_seconds: float
+    emergency_fits: bool
+    largest_emergency_gib: float | None
+    parts: tuple[tuple[str, float, str], ...]
+    flags: tuple[str, ...]
+    assumptions: tuple[Assumption, ...]
+
+    @property
+    def emergency_verdict(self) -> str:
+        """One sentence that answers "does an emergency save fit in the notice?" with the numbers."""
+        needed = f"an emergency save needs {self.emergency_seconds:.0f} s of the {self.notice_seconds:.0f} s notice"
+        if self.largest_emergency_gib is None:
+            return f"{needed}: it never fits, whatever the size"
+        limit = f"{self.largest_emergency_gib:.0f} GiB is the most that fits"
+        return f"{needed}: it {'fits' if self.emergency_fits else 'does not fit'} ({limit})"
+
+
+class _Ledger:
+    """Looks assumptions up and remembers which were used."""
+
+    def __init__(self, assumptions: Assumptions) -> None:
+        self._assumptions = assumptions
+        self._used: dict[str, Assumption] = {}
+
+    def value(self, name: str) -> float:
+        row = self._assumptions.row(name)
+        self._used.setdefault(name, row)
+        return row.value
+
+    def rate(self, name: str) -> float:
+        """A rate: 0 would mean that nothing ever finishes."""
+        value = self.value(name)
+        if value <= 0.0:
+            raise InvalidInputError(name, value, f"a rate > 0 in {self._used[name].unit}")
+        return value
+
+    def note(self, row: Assumption) -> None:
+        self._used[row.name] = row
+
+    def used(self) -> tuple[Assumption, ...]:
+        return tuple(self._used.values())
+
+
+def derive_costs(
+    instance: Instance,
+    checkpoint_gib: float,
+    nodes: int = 1,
+    notice_seconds: float | None = None,
+    *,
+    assumptions: Assumptions | None = None,
+    profile: Profile | None = None,
+) -> DerivedCosts:
+    """What one checkpoint of `checkpoint_gib` (the whole fleet's state), sharded over `nodes`, costs on `instance`.
+
+    `notice_seconds` defaults to the provider's.  `profile` holds what the harness measured for this job: its figures
+    win, scaled by the share per node.  Raises InvalidInputError for a negative size, no nodes or a negative notice.
+    """
+    _check(checkpoint_gib, nodes, notice_seconds)
+    ledger = _Ledger(assumptions or load_assumptions())
+    notice = ledger.value(f"notice_seconds_{instance.provider}") if notice_seconds is None else notice_seconds
+    share = checkpoint_gib / nodes
+    flags: list[str] = []
+    parts: list[tuple[str, float, str]] = []
+
+    # Every duration is fixed + slope × share; the pair also answers which size still fits.
+    stall = _stall(instance, ledger)
+    persist = _persist(instance, ledger, flags)
+    if profile:
+        stall = _measured("stall_seconds", profile.stall_seconds, profile, ledger) or stall
+        persist = _measured("persist_seconds", profile.persist_seconds, profile, ledger) or persist
+    emergency = _measured("emergency_seconds", profile.emergency_seconds, profile, ledger) if profile else None
+    if emergency is None:
+        hearing = ledger.value("notice_poll_seconds") + ledger.value("notice_agreement_seconds")
+        emergency = _Line(hearing, 0.0, (("hear of the notice and agree", hearing, 0.0),)) + stall + persist
+    startup = _measured("startup_seconds", profile.startup_seconds, profile, ledger) if profile else None
+    if startup is None:
+        startup = _startup(instance, ledger, flags)
+
+    for name, line in (("stall", stall), ("persist", persist), ("emergency", emergency), ("startup", startup)):
+        parts += [
+            (f"{name}: {what}", fixed + slope * share, f"{fixed:g} s + {slope:.3g} s/GiB x {share:.3g} GiB a node")
+            for what, fixed, slope in line.terms
+        ]
+    room = notice - emergency.fixed
+    largest = None if room < 0.0 else (math.inf if emergency.slope == 0.0 else nodes * room / emergency.slope)
+    emergency_seconds = emergency.at(share)
+    return DerivedCosts(
+        stall_seconds=stall.at(share),
+        persist_seconds=persist.at(share),
+        emergency_seconds=emergency_seconds,
+        startup_seconds=startup.at(share),
+        notice_seconds=notice,
+        emergency_fits=emergency_seconds <= notice,
+        largest_emergency_gib=largest,
+        parts=tuple(parts),
+        flags=tuple(dict.fromkeys(flags)),
+        assumptions=ledger.used(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A duration as a straight line in the share per node: seconds and seconds per GiB, with its named terms."""
+
+    fixed: float
+    slope: float
+    terms: tuple[tuple[str, float, float], ...]
+
+    def at(self, share_gib: float) -> float:
+        return self.fixed + self.slope * share_gib
+
+    def __add__(self, other: _Line) -> _Line:
+        return _Line(self.fixed + other.fixed, self.slope + other.slope, self.terms + other.terms)
+
+
+def _line(*terms: tuple[str, float, float]) -> _Line:
+    return _Line(sum(term[1] for term in terms), sum(term[2] for term in terms), terms)
+
+
+def _stall(instance: Instance, ledger: _Ledger) -> _Line:
+    staging = ledger.rate("staging_gib_per_second_per_accelerator") * instance.accelerator_count
+    return _line(("copy to host memory", ledger.value("stall_overhead_seconds"), 1.0 / staging))
+
+
+def _persist(instance: Instance, ledger: _Ledger, flags: list[str]) -> _Line:
+    return _line(
+        ("write to the local disk", 0.0, 1.0 / _local_write_gib_per_second(instance, ledger, flags)),
+        ("upload", 0.0, 1.0 / _object_store_gib_per_second(instance, ledger, flags, "upload")),
+        ("publish", ledger.value("publish_seconds"), 0.0),
+    )
+
+
+def _startup(instance: Instance, ledger: _Ledger, flags: list[str]) -> _Line:
+    staging = ledger.rate("staging_gib_per_second_per_accelerator") * instance.accelerator_count
+    return _line(
+        ("boot", ledger.value("boot_seconds"), 0.0),
+        ("process start", ledger.value("process_start_seconds"), 0.0),
+        ("download", 0.0, 1.0 / _object_store_gib_per_second(instance, ledger, flags, "download")),
+        ("copy to the accelerators", 0.0, 1.0 / staging),
+        ("compilation", ledger.value("compile_seconds"), 0.0),
+    )
+
+
+def _local_write_gib_per_second(instance: Instance, ledger: _Ledger, flags: list[str]) -> float:
+    if instance.local_nvme_drives:
+        drives = instance.local_nvme_drives if ledger.value("nvme_striped") else 1
+        return ledger.rate("nvme_write_gb_per_second_per_drive") * drives / _GB_PER_GIB
+    if instance.local_nvme_drives is None:
+        flags.append(LOCAL_DISK_UNKNOWN)
+    volume = ledger.rate("volume_mib_per_second") / _MIB_PER_GIB
+    return min(volume, _gib_per_second(instance.disk_gbps)) if instance.disk_gbps else volume
+
+
+def _object_store_gib_per_second(instance: Instance, ledger: _Ledger, flags: list[str], direction: str) -> float:
+    network_gbps = instance.network_gbps
+    if network_gbps is None:
+        flags.append(NETWORK_UNKNOWN)
+        network_gbps = ledger.rate("unknown_network_gbps")
+    share = ledger.rate("object_store_share_of_network")
+    return min(ledger.rate(f"{direction}_gib_per_second_per_node"), share * _gib_per_second(network_gbps))
+
+
+def _gib_per_second(gbps: float) -> float:
+    return gbps / 8.0 / _GB_PER_GIB
+
+
+def _measured(name: str, seconds: float | None, profile: Profile, ledger: _Ledger) -> _Line | None:
+    """A measured duration as a line: proportional to the share if the profile knows its size, else constant."""
+    if seconds is None:
+        return None
+    ledger.note(Assumption(name, seconds, "s", profile.source, profile.as_of))
+    share = profile.share_gib
+    # Boot and process start do not grow with the state, and a measured startup cannot be told apart: keep it whole.
+    if share is None or share <= 0.0 or name == "startup_seconds":
+        return _line(("measured", seconds, 0.0))
+    return _line(("measured", 0.0, seconds / share))
+
+
+def _check(checkpoint_gib: float, nodes: int, notice_seconds: float | None) -> None:
+    if not (math.isfinite(checkpoint_gib) and checkpoint_gib >= 0.0):
+        raise InvalidInputError("checkpoint_gib", checkpoint_gib, "a finite number of GiB >= 0")
+    if nodes < 1:
+        raise InvalidInputError("nodes", nodes, "a whole number >= 1")
+    if notice_seconds is not None and not (math.isfinite(notice_seconds) and notice_seconds >= 0.0):
+        raise InvalidInputError("notice_seconds", notice_seconds, "a finite number of seconds >= 0")
