@@ -1,0 +1,70 @@
+"""Azure: Scheduled Events.
+
+Source: Azure documentation, "Scheduled Events for Linux VMs".  At least 30 seconds between a Preempt event and the
+eviction; the first request of a VM's life may take two minutes, because it is what turns the service on.
+"""
+
+from __future__ import annotations
+
+import json
+from email.utils import parsedate_to_datetime
+
+from harness.clock import Clock, SystemClock
+from harness.notices.base import Notice, NoticeSourceError, http_request
+
+ADDRESS = "http://169.254.169.254"
+FIRST_CALL_SECONDS = 130.0
+
+
+class AzureSource:
+    """Polls ``scheduledevents`` for a Preempt or Terminate event that names this VM."""
+
+    name = "azure"
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        clock: Clock | None = None,
+        notice_seconds: float = 30.0,
+        timeout_seconds: float = 2.0,
+        first_call_seconds: float = FIRST_CALL_SECONDS,
+    ) -> None:
+        self._base = (address or ADDRESS).rstrip("/")
+        self._clock = clock or SystemClock()
+        self._notice_seconds = notice_seconds
+        self._timeout = timeout_seconds
+        self._events_timeout = first_call_seconds
+        self._vm_name: str | None = None
+
+    def poll(self) -> Notice | None:
+        """A reclaim notice when an event for this VM is scheduled (the service lists other VMs' events too)."""
+        if self._vm_name is None:
+            self._vm_name = self._ask("/metadata/instance/compute/name?api-version=2021-02-01&format=text").decode(
+                "utf-8", "replace"
+            )
+        path = "/metadata/scheduledevents?api-version=2020-07-01"
+        url = self._base + path
+        body = self._ask(path, timeout_seconds=self._events_timeout)
+        self._events_timeout = self._timeout
+        try:
+            events = json.loads(body)["Events"]
+            mine = [e for e in events if e["EventType"] in {"Preempt", "Terminate"} and self._vm_name in e["Resources"]]
+            notice = self._notice(mine[0]) if mine else None
+        except (ValueError, TypeError, KeyError) as error:
+            raise NoticeSourceError(f"{url}: not a list of scheduled events ({error})") from None
+        return notice
+
+    def _notice(self, event: dict[str, str]) -> Notice:
+        not_before = event.get("NotBefore") or ""
+        deadline = parsedate_to_datetime(not_before).timestamp() if not_before else None
+        if deadline is None:  # already started
+            deadline = self._clock.wall() + self._notice_seconds
+        return Notice(self.name, "reclaim", deadline, f"scheduled event {event['EventType']} {event['EventId']}")
+
+    def _ask(self, path: str, *, timeout_seconds: float | None = None) -> bytes:
+        url = self._base + path
+        response = http_request(url, headers={"Metadata": "true"}, timeout_seconds=timeout_seconds or self._timeout)
+        if response.status != 200:
+            raise NoticeSourceError(f"{url}: HTTP {response.status}")
+        return response.body
