@@ -6,7 +6,10 @@ No module here imports numpy at import time: the command line builds lifetimes b
 from __future__ import annotations
 
 from simulator.lifetimes.base import Lifetime
+from simulator.lifetimes.bathtub import Bathtub
+from simulator.lifetimes.empirical import Empirical
 from simulator.lifetimes.exponential import Exponential
+from simulator.lifetimes.trace import TraceReplay
 from simulator.lifetimes.weibull import Weibull
 
-__all__ = ["Exponential", "Lifetime", "Weibull"]
+__all__ = ["Bathtub", "Empirical", "Exponential", "Lifetime", "TraceReplay", "Weibull"]
