@@ -208,7 +208,7 @@ def test_a_request_at_the_moment_of_a_loss_is_not_answered_by_what_is_just_going
     """Rounding must not make lifetimes of 1e-16 h: that would be a loop without progress."""
     back_to_back = TraceReplay((0.0, 0.1), (0.1, 0.3), 0.7)
     now, losses = 0.0, 0
-    while now < 69.9:
+    while now < 69.5:
         now += back_to_back.wait_hours(now)
         life = back_to_back.lifetime_hours(now)
         assert life > 0.05
