@@ -17,15 +17,23 @@ import math
 from dataclasses import dataclass
 
 from harness.errors import InvalidInputError
+from harness.telemetry.schema import Measurement, Profile
 from planner.assumptions import Assumption, Assumptions, load_assumptions
 from planner.catalogue import Instance
-from planner.profile import Profile
+from planner.profile import profile_as_of, profile_share_gib, profile_source
 
 _GB_PER_GIB = 1.073741824
 _MIB_PER_GIB = 1024.0
 
 NETWORK_UNKNOWN = "network-bandwidth-unknown"
 LOCAL_DISK_UNKNOWN = "local-disk-unknown"
+PROFILE_OF_OTHER_INSTANCE = "profile-of-other-instance"
+
+FLAGS = {
+    NETWORK_UNKNOWN: "the type's network bandwidth is in no table: `unknown_network_gbps` is assumed",
+    LOCAL_DISK_UNKNOWN: "whether the type has local drives is in no table: a network volume is assumed",
+    PROFILE_OF_OTHER_INSTANCE: "the measured profile is of another instance type and is not used",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ def derive_costs(
     """What one checkpoint of `checkpoint_gib` (the whole fleet's state), sharded over `nodes`, costs on `instance`.
 
     `notice_seconds` defaults to the provider's.  `profile` holds what the harness measured for this job: its figures
-    win, scaled by the share per node.  Raises InvalidInputError for a negative size, no nodes or a negative notice.
+    win, scaled by the share per node, unless it says that it is of another instance type.  Raises InvalidInputError for a negative size, no nodes or a negative notice.
     """
     _check(checkpoint_gib, nodes, notice_seconds)
     ledger = _Ledger(assumptions or load_assumptions())
@@ -106,23 +114,24 @@ def derive_costs(
     parts: list[tuple[str, float, str]] = []
 
     # Every duration is fixed + slope × share; the pair also answers which size still fits.
-    stall = _stall(instance, ledger)
-    persist = _persist(instance, ledger, flags)
-    if profile:
-        stall = _measured("stall_seconds", profile.stall_seconds, profile, ledger) or stall
-        persist = _measured("persist_seconds", profile.persist_seconds, profile, ledger) or persist
-    emergency = _measured("emergency_seconds", profile.emergency_seconds, profile, ledger) if profile else None
+    if profile is not None and profile.instance not in (None, instance.name):
+        flags.append(PROFILE_OF_OTHER_INSTANCE)
+        profile = None
+    measured = _Measured(profile, ledger)
+    stall = measured.line("stall_seconds", "copy to host memory") or _stall(instance, ledger)
+    persist = measured.line("persist_seconds", "until durable") or _persist(instance, ledger, flags)
+    poll = _line(("hear of the notice", ledger.value("notice_poll_seconds"), 0.0))
+    emergency = measured.line("emergency_seconds", "agree, save and upload")
     if emergency is None:
-        hearing = ledger.value("notice_poll_seconds") + ledger.value("notice_agreement_seconds")
-        emergency = _Line(hearing, 0.0, (("hear of the notice and agree", hearing, 0.0),)) + stall + persist
-    startup = _measured("startup_seconds", profile.startup_seconds, profile, ledger) if profile else None
-    if startup is None:
-        startup = _startup(instance, ledger, flags)
+        emergency = _line(("agree on the step", ledger.value("notice_agreement_seconds"), 0.0)) + stall + persist
+    emergency = poll + emergency
+    boot = _line(("boot", ledger.value("boot_seconds"), 0.0))
+    # A measured startup runs from the launcher to the first step; how much of it grows with the state is not known.
+    startup = boot + (measured.line("startup_seconds", "launch to first step") or _startup(instance, ledger, flags))
 
     for name, line in (("stall", stall), ("persist", persist), ("emergency", emergency), ("startup", startup)):
         parts += [
-            (f"{name}: {what}", fixed + slope * share, f"{fixed:g} s + {slope:.3g} s/GiB x {share:.3g} GiB a node")
-            for what, fixed, slope in line.terms
+            (f"{name}: {what}", fixed + slope * share, _how(fixed, slope, share)) for what, fixed, slope in line.terms
         ]
     room = notice - emergency.fixed
     largest = None if room < 0.0 else (math.inf if emergency.slope == 0.0 else nodes * room / emergency.slope)
@@ -176,7 +185,6 @@ def _persist(instance: Instance, ledger: _Ledger, flags: list[str]) -> _Line:
 def _startup(instance: Instance, ledger: _Ledger, flags: list[str]) -> _Line:
     staging = ledger.rate("staging_gib_per_second_per_accelerator") * instance.accelerator_count
     return _line(
-        ("boot", ledger.value("boot_seconds"), 0.0),
         ("process start", ledger.value("process_start_seconds"), 0.0),
         ("download", 0.0, 1.0 / _object_store_gib_per_second(instance, ledger, flags, "download")),
         ("copy to the accelerators", 0.0, 1.0 / staging),
@@ -207,16 +215,32 @@ def _gib_per_second(gbps: float) -> float:
     return gbps / 8.0 / _GB_PER_GIB
 
 
-def _measured(name: str, seconds: float | None, profile: Profile, ledger: _Ledger) -> _Line | None:
-    """A measured duration as a line: proportional to the share if the profile knows its size, else constant."""
-    if seconds is None:
-        return None
-    ledger.note(Assumption(name, seconds, "s", profile.source, profile.as_of))
-    share = profile.share_gib
-    # Boot and process start do not grow with the state, and a measured startup cannot be told apart: keep it whole.
-    if share is None or share <= 0.0 or name == "startup_seconds":
-        return _line(("measured", seconds, 0.0))
-    return _line(("measured", 0.0, seconds / share))
+class _Measured:
+    """The durations that a profile holds, as lines in the share per node."""
+
+    def __init__(self, profile: Profile | None, ledger: _Ledger) -> None:
+        self._profile, self._ledger = profile, ledger
+
+    def line(self, name: str, what: str) -> _Line | None:
+        """The duration `name`; proportional to the share where the profile knows its size, None if not measured."""
+        if self._profile is None:
+            return None
+        measurement: Measurement | None = getattr(self._profile, name)
+        if measurement is None:
+            return None
+        seconds = measurement.mean
+        origin = f"{profile_source(self._profile)}, mean of {measurement.n}"
+        self._ledger.note(Assumption(f"measured_{name}", seconds, "s", origin, profile_as_of(self._profile)))
+        share = profile_share_gib(self._profile)
+        if not share or name == "startup_seconds":
+            return _line((what, seconds, 0.0))
+        return _line((what, 0.0, seconds / share))
+
+
+def _how(fixed: float, slope: float, share_gib: float) -> str:
+    """How a part was computed, for a person."""
+    growing = f"{share_gib:.4g} GiB a node at {1.0 / slope:.3g} GiB/s" if slope > 0.0 else ""
+    return " + ".join(text for text in (f"{fixed:g} s" if fixed or not slope else "", growing) if text)
 
 
 def _check(checkpoint_gib: float, nodes: int, notice_seconds: float | None) -> None:

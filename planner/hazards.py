@@ -19,33 +19,42 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from harness.errors import InvalidInputError, did_you_mean
+from harness.telemetry.schema import Profile
 from planner import tables
 from planner.assumptions import Assumptions, load_assumptions
 from planner.catalogue import Instance
 from planner.data_files import Row, read_table
-from planner.profile import Profile
+from planner.profile import profile_as_of, profile_source
 from simulator.lifetimes import Exponential, Lifetime, Weibull
 
 ESTIMATE = "estimate"
 OTHER_REGION = "other-regions"
 NO_DATA_DEFAULT = "looks-like-no-data"
 OPEN_BAND = "open-ended-band"
+UNKNOWN_INSTANCE = "profile-of-unknown-instance"
+LITTLE_EXPOSURE = "little-exposure"
 
 FLAGS = {
     ESTIMATE: "estimated from other instance types",
     OTHER_REGION: "from other regions of the same type",
     NO_DATA_DEFAULT: "under 5 % at 90 % savings: looks like a default where the type is hardly offered",
     OPEN_BAND: "the top band (>20 %) has no upper end",
+    UNKNOWN_INSTANCE: "the profile does not say on which instance type it was measured: only used when asked for",
+    LITTLE_EXPOSURE: "no reclaim seen, and too few node-hours to say much",
 }
 
 # (share reclaimed in a trailing month) of each Spot Advisor band; the top one is open.
 BANDS: tuple[tuple[float, float | None], ...] = ((0.0, 0.05), (0.05, 0.10), (0.10, 0.15), (0.15, 0.20), (0.20, None))
 _NO_DATA_SAVINGS_PERCENT = 90.0
+# Without a single reclaim, fewer node-hours than a day cannot outrank what others measured.
+_LITTLE_EXPOSURE_HOURS = 24.0
+_NOT_BY_DEFAULT = frozenset({NO_DATA_DEFAULT, UNKNOWN_INSTANCE})
+_LAST = (LITTLE_EXPOSURE, UNKNOWN_INSTANCE, NO_DATA_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +102,8 @@ def hazard_sources(
     """
     stated = assumptions or load_assumptions(directory)
     sources: list[HazardSource] = []
-    if profile is not None and profile.interruptions is not None and profile.exposure_hours:
-        sources.append(
-            counted_source("profile", profile.interruptions, profile.exposure_hours, profile.source, profile.as_of)
-        )
+    if profile is not None and profile.exposure_hours > 0.0 and profile.instance in (None, instance.name):
+        sources.append(_profile_source(profile))
     published, advisor = _tables(directory)
     own = [row for row in published if _is_about(row, instance) and row.optional_text("region") in (None, region)]
     sources += [_published_source(row, stated) for row in sorted(own, key=lambda row: row.text("method") != "measured")]
@@ -104,7 +111,12 @@ def hazard_sources(
     estimate = _same_accelerator(instance, published, stated, directory)
     if estimate is not None:
         sources.append(estimate)
-    return tuple(sorted(sources, key=lambda source: NO_DATA_DEFAULT in source.flags))
+    return tuple(sorted(sources, key=_rank))
+
+
+def _rank(source: HazardSource) -> int:
+    """0 for sources that stay where they are; those with a flag of `_LAST` go to the end, in its order."""
+    return max((_LAST.index(flag) + 1 for flag in source.flags if flag in _LAST), default=0)
 
 
 def choose_hazard(sources: Sequence[HazardSource], name: str | None, instance: Instance) -> HazardSource:
@@ -120,7 +132,7 @@ def choose_hazard(sources: Sequence[HazardSource], name: str | None, instance: I
         known = [source.name for source in sources]
         expected = f"one of {', '.join(known)}" if known else f"a rate: no source knows {instance.name}"
         raise InvalidInputError("hazard", name, expected, did_you_mean(name, known))
-    usable = [source for source in sources if NO_DATA_DEFAULT not in source.flags]
+    usable = [source for source in sources if not _NOT_BY_DEFAULT.intersection(source.flags)]
     if not usable:
         raise InvalidInputError(
             "hazard",
@@ -145,6 +157,16 @@ def counted_source(name: str, events: float, exposure_hours: float, source: str,
     low, high = rate_interval_per_hour(events, exposure_hours)
     note = f"{events:g} reclaims in {exposure_hours:g} node-hours"
     return HazardSource(name, Exponential(rate), rate, events, exposure_hours, source, as_of, note, low, high)
+
+
+def _profile_source(profile: Profile) -> HazardSource:
+    counted = counted_source(
+        "profile", profile.interruptions, profile.exposure_hours, profile_source(profile), profile_as_of(profile)
+    )
+    flags = (UNKNOWN_INSTANCE,) if profile.instance is None else ()
+    if profile.interruptions == 0 and profile.exposure_hours < _LITTLE_EXPOSURE_HOURS:
+        flags = (*flags, LITTLE_EXPOSURE)
+    return replace(counted, flags=flags)
 
 
 def rate_interval_per_hour(events: float, exposure_hours: float, coverage: float = 0.95) -> tuple[float, float]:

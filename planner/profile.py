@@ -1,68 +1,37 @@
-"""A measured profile: what the harness saw on a real run, in the planner's words.
+"""Reading a measured profile: what the harness saw on a real run, in the planner's words.
 
-`planner calibrate` writes one from telemetry; the next plan reads it and uses its figures instead of assumptions.
-Everything that was not seen is absent, never filled in.
+The schema is the harness's (`harness.telemetry.schema.Profile`); `planner calibrate` writes it from telemetry.  The
+next plan uses its figures instead of assumptions; what was not seen is None there and stays an assumption here.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
+from harness.telemetry.schema import Profile
+from harness.validation import load_yaml
 
-from harness.validation import StrictModel, load_yaml
-
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-
-PROFILE_VERSION = 1
-
-
-class Profile(StrictModel):
-    """One job's measurements.  Durations in seconds are medians over what was seen; None: not seen."""
-
-    profile_version: int = Field(PROFILE_VERSION, ge=1, le=PROFILE_VERSION)
-    source: str = Field(min_length=1, description="Which run and telemetry it was measured from.")
-    as_of: str = Field(min_length=4, description="Day of the last event, YYYY-MM-DD.")
-    provider: str | None = None
-    instance: str | None = None
-    nodes: Annotated[int, Field(ge=1)] | None = None
-    checkpoint_gib: NonNegative | None = Field(None, description="Size of the checkpoints that were timed, all nodes.")
-
-    step_seconds: Annotated[float, Field(gt=0)] | None = None
-    stall_seconds: NonNegative | None = None
-    persist_seconds: NonNegative | None = None
-    emergency_seconds: NonNegative | None = None
-    startup_seconds: NonNegative | None = None
-    persist_slowdown: Annotated[float, Field(ge=0, lt=1)] | None = None
-    detect_seconds: NonNegative | None = None
-    rendezvous_seconds: NonNegative | None = None
-    provision_hours: NonNegative | None = None
-
-    interruptions: Count | None = Field(None, description="Reclaims seen, counted per node.")
-    exposure_hours: NonNegative | None = Field(None, description="Node-hours in which they were seen.")
-    notices: Count | None = Field(None, description="Reclaims that came with a notice long enough for a save.")
-    notices_saved: Count | None = Field(None, description="Those whose emergency save became durable in time.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Profile:
-        if (self.interruptions is None) != (self.exposure_hours is None):
-            raise ValueError("interruptions and exposure_hours together, or neither")
-        if self.interruptions is not None and self.exposure_hours == 0.0:
-            raise ValueError("exposure_hours > 0 where interruptions were counted")
-        if (self.notices is None) != (self.notices_saved is None):
-            raise ValueError("notices and notices_saved together, or neither")
-        if self.notices is not None and self.notices_saved is not None and self.notices_saved > self.notices:
-            raise ValueError("notices_saved of at most notices")
-        return self
-
-    @property
-    def share_gib(self) -> float | None:
-        """GiB that each node saved; None when the size is not known."""
-        return None if self.checkpoint_gib is None else self.checkpoint_gib / (self.nodes or 1)
+BYTES_PER_GIB = 2**30
 
 
 def load_profile(path: Path) -> Profile:
-    """The profile in a YAML or JSON file; InvalidInputError, naming file and field, when it is none."""
+    """The profile in a JSON or YAML file; InvalidInputError, naming file and field, when it is none."""
     return load_yaml(Profile, path)
+
+
+def profile_share_gib(profile: Profile) -> float | None:
+    """GiB that each node saved per checkpoint; None when the profile does not know size or nodes."""
+    if profile.checkpoint_bytes is None or not profile.nodes:
+        return None
+    return profile.checkpoint_bytes.mean / BYTES_PER_GIB / profile.nodes
+
+
+def profile_source(profile: Profile) -> str:
+    """Where the figures come from, as a phrase for the list of assumptions."""
+    return f"measured by the harness in {', '.join(profile.run_ids) or 'an unnamed run'}"
+
+
+def profile_as_of(profile: Profile) -> str:
+    """The day on which the profile was made (UTC), YYYY-MM-DD."""
+    return datetime.fromtimestamp(profile.created_wall_time, tz=UTC).date().isoformat()
