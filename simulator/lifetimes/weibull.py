@@ -28,7 +28,7 @@ class Weibull(Lifetime):
     def cumulative_hazard(self, age_hours: float) -> float:
         if age_hours <= 0.0:
             return 0.0
-        return math.exp(min(self.shape * math.log(age_hours / self.scale_hours), 700.0))
+        return math.exp(min(self.shape * (math.log(age_hours) - math.log(self.scale_hours)), 700.0))
 
     def inverse_cumulative_hazard(self, h: float) -> float:
         return kernels.weibull_inverse(h, self.shape, self.scale_hours)
