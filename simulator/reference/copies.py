@@ -1,0 +1,88 @@
+"""Durable checkpoints: which one is the newest, which are bad, what they cost (rules 6 and 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator import draws
+from simulator.spec import HOURS_PER_MONTH, PROGRESS_TOLERANCE_HOURS, Spec
+
+
+@dataclass(slots=True)
+class Copy:
+    """One durable checkpoint."""
+
+    progress: float
+    durable_at: float
+    known_good: bool = False
+
+
+class Copies:
+    """The durable checkpoints of one run, by progress, at most `keep_last` of them."""
+
+    def __init__(self, spec: Spec, seed: int, run: int) -> None:
+        self._spec, self._seed, self._run = spec, seed, run
+        self._kept: list[Copy] = []
+        self._verdicts = 0
+        self._gib_hours = 0.0
+        self._puts = 0
+        self._gets = 0
+
+    @property
+    def newest_progress(self) -> float:
+        """What a restore would bring back if the newest copy is good; 0 when there is none (rule 4)."""
+        return self._kept[-1].progress if self._kept else 0.0
+
+    def is_saved(self, progress: float) -> bool:
+        """Whether nothing would be lost by a restore; the start of the job needs no copy."""
+        return progress <= self.newest_progress + PROGRESS_TOLERANCE_HOURS
+
+    def add(self, progress: float, durable_at: float) -> None:
+        """A new durable copy; the oldest goes when there are more than `keep_last` (rule 6).
+
+        `durable_at` may lie ahead (an emergency save that always succeeds): the oldest is paid for until then.
+        A periodic upload may become durable after an emergency copy of later progress; "oldest" is by progress.
+        """
+        self._kept.append(Copy(progress, durable_at))
+        self._kept.sort(key=lambda copy: copy.progress)
+        self._puts += self._spec.shards
+        if len(self._kept) > self._spec.keep_last:
+            self._delete(0, durable_at)
+
+    def restore(self, now: float) -> bool:
+        """Read the newest copy at the end of a startup: True when it is good (or the job starts from 0), False when
+        it was bad and is deleted, and one more startup is needed for the one before (rule 6).
+
+        A verdict is drawn once per copy, at its first restore that completes.
+        """
+        if not self._kept:
+            return True
+        newest = self._kept[-1]
+        self._gets += self._spec.shards
+        if newest.known_good or self._spec.corruption == 0.0:
+            return True
+        u, _ = draws.uniforms(self._seed, self._run, 0, self._verdicts, draws.STREAM_CORRUPTION)
+        self._verdicts += 1
+        if u < self._spec.corruption:
+            self._delete(-1, now)
+            return False
+        newest.known_good = True
+        return True
+
+    def storage_usd(self, end: float) -> float:
+        """GiB-months of all copies until the run's end, plus requests per shard: a put each, a get per restore.
+
+        The final copy becomes durable at the end: its puts are paid, its storage lasts no time.
+        """
+        spec = self._spec
+        gib_hours = self._gib_hours + sum(spec.checkpoint_gib * (end - copy.durable_at) for copy in self._kept)
+        puts = self._puts + spec.shards
+        return (
+            gib_hours / HOURS_PER_MONTH * spec.storage_usd_per_gib_month
+            + puts / 1000.0 * spec.usd_per_1000_puts
+            + self._gets / 1000.0 * spec.usd_per_1000_gets
+        )
+
+    def _delete(self, index: int, now: float) -> None:
+        copy = self._kept.pop(index)
+        self._gib_hours += self._spec.checkpoint_gib * max(0.0, now - copy.durable_at)

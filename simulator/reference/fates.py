@@ -1,0 +1,158 @@
+"""What the market does to each node: arrival, notice, reclaim, and who goes with whom (rules 1, 4 and 8).
+
+Times are hours since the first request.  All draws are looked up by (seed, run, node, acquisition): `simulator.draws`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from simulator import draws
+from simulator.spec import Spec
+from simulator.uncertainty import hazard_factor
+
+
+@dataclass(slots=True)
+class Node:
+    """One place in the fleet; its acquisitions follow each other."""
+
+    index: int
+    acquisition: int = -1
+    arrives_at: float = math.inf
+    """End of provision, while it is still to come."""
+    born: float = math.nan
+    """End of provision of the life that is going on (age 0); NaN while there is none."""
+    reclaim_at: float = math.inf
+    notice_at: float = math.inf
+    """When a notice that will be acted on comes; infinite for one that is not, or once it has come."""
+    own_notice_acted_on: bool = False
+    announced: bool = False
+    """Its own acted-on notice has come."""
+    under_notice: bool = False
+    """A notice has been acted on: the node trains no more and idles to its reclaim."""
+    leaves_with: tuple[int, int] | None = None
+    """(node, acquisition) of the event that takes this node along, when that is not its own."""
+
+    @property
+    def is_up(self) -> bool:
+        """Between the end of provision and the reclaim."""
+        return not math.isnan(self.born)
+
+    @property
+    def life(self) -> tuple[int, int]:
+        """Names the acquisition that is going on."""
+        return self.index, self.acquisition
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An acted-on notice: the nodes that it is for, and when the event takes place."""
+
+    nodes: tuple[Node, ...]
+    reclaim_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """One event: the node whose lifetime ended and those that went with it."""
+
+    nodes: tuple[Node, ...]
+    acted_on: bool
+
+
+class Fates:
+    """The lives of all nodes of one run."""
+
+    def __init__(self, spec: Spec, seed: int, run: int) -> None:
+        self._spec, self._seed, self._run = spec, seed, run
+        u_rate, _ = draws.uniforms(seed, run, 0, 0, draws.STREAM_RUN)
+        # "Uncertainty": once per run, the same for all nodes.  Rule 8: lifetimes are marginal, so each node's own
+        # cumulative hazard is divided by 1 + (nodes - 1)·bulk.
+        self._hazard_scale = hazard_factor(spec, u_rate) / spec.marginal_hazard_divisor
+        self.nodes = [Node(i) for i in range(spec.nodes)]
+
+    def request(self, node: Node, now: float) -> None:
+        """Rule 1: ask for a node (again); the wait for capacity is drawn anew every time and is not billed."""
+        node.acquisition += 1
+        u_wait, _ = self._uniforms(node, draws.STREAM_PROVISION)
+        node.arrives_at = now + self._spec.provision.wait_hours(u_wait)
+        node.born = math.nan
+        node.reclaim_at = node.notice_at = math.inf
+        node.announced, node.under_notice, node.leaves_with = False, False, None
+
+    def arrive(self, node: Node) -> None:
+        """Rule 1: age 0; the lifetime and the fate of its notice are drawn."""
+        node.born, node.arrives_at = node.arrives_at, math.inf
+        u_lifetime, u_notice = self._uniforms(node, draws.STREAM_ACQUISITION)
+        lifetime = self._spec.lifetime.inverse_cumulative_hazard(-math.log(u_lifetime) / self._hazard_scale)
+        node.reclaim_at = node.born + lifetime
+        # Rule 4: it comes min(notice, lifetime) before the reclaim, and is acted on if the emergency save fits
+        # (one exactly as long as the notice does).
+        warning = min(self._spec.notice_hours, lifetime)
+        node.own_notice_acted_on = u_notice < self._spec.notice_success and self._spec.emergency_hours <= warning
+        if node.own_notice_acted_on:
+            node.notice_at = max(node.born, node.reclaim_at - warning)
+        # An event whose notice has been acted on also takes, with probability `bulk`, a node that arrives meanwhile.
+        for trigger in self.nodes:
+            if trigger.announced and trigger.leaves_with is None and self._goes_along(trigger, node):
+                self._bind(node, trigger)
+
+    def next_time(self) -> float:
+        """The next arrival, acted-on notice or reclaim."""
+        return min(min(node.arrives_at, node.notice_at, node.reclaim_at) for node in self.nodes)
+
+    def arrivals(self, now: float) -> list[Node]:
+        """Let every node arrive whose provision ends now."""
+        arrived = [node for node in self.nodes if node.arrives_at <= now]
+        for node in arrived:
+            self.arrive(node)
+        return arrived
+
+    def notice(self, now: float) -> Notice | None:
+        """The next acted-on notice due now, for nodes that were under none; None when no notice is due.
+
+        Rule 8, correlated loss: those that will go with the node have the same notice; one draw of `notice_success`
+        decides for the event.
+        """
+        for node in self.nodes:
+            if node.notice_at <= now:
+                already = {other.index for other in self.nodes if other.under_notice}
+                node.notice_at = math.inf
+                node.announced = node.under_notice = True
+                for other in self.nodes:
+                    if other.is_up and self._goes_along(node, other):
+                        self._bind(other, node)
+                noticed = (other for other in self.nodes if other.under_notice and other.index not in already)
+                return Notice(tuple(noticed), node.reclaim_at)
+        return None
+
+    def reclaim(self, now: float) -> Reclaim | None:
+        """The next event due now; None when there is none.  Its nodes are still up: bill them, then `request` again."""
+        for node in self.nodes:
+            if node.reclaim_at <= now:
+                event = node.leaves_with or node.life
+                gone = [other for other in self.nodes if other.is_up and (other.leaves_with or other.life) == event]
+                acted_on = node.leaves_with is not None or node.own_notice_acted_on
+                if not acted_on:
+                    gone += [other for other in self.nodes if other.is_up and self._goes_along(node, other)]
+                return Reclaim(tuple(gone), acted_on)
+        return None
+
+    def _goes_along(self, trigger: Node, other: Node) -> bool:
+        """Whether the reclaim of `trigger`'s present life takes `other` with it (probability `bulk`, no cascades)."""
+        if other is trigger or self._spec.bulk == 0.0:
+            return False
+        u_hit, _ = self._uniforms(trigger, draws.STREAM_BULK, other.index)
+        return u_hit < self._spec.bulk
+
+    @staticmethod
+    def _bind(node: Node, trigger: Node) -> None:
+        """`node` goes at the trigger's reclaim, unless its own comes first."""
+        node.under_notice = True
+        if trigger.reclaim_at < node.reclaim_at:
+            node.reclaim_at, node.leaves_with = trigger.reclaim_at, trigger.life
+            node.notice_at = math.inf
+
+    def _uniforms(self, node: Node, stream: int, other: int = 0) -> tuple[float, float]:
+        return draws.uniforms(self._seed, self._run, node.index, node.acquisition, stream, other)

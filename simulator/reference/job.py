@@ -1,0 +1,253 @@
+"""The job: progress, checkpoints, the upload in flight, the finish (rules 3 to 5), and the loop over events.
+
+`RigidJob` and `ElasticJob` add what happens when nodes come and go.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from simulator import horizon
+from simulator.reference.accounts import Accounts
+from simulator.reference.copies import Copies
+from simulator.reference.fates import Fates, Node, Notice, Reclaim
+from simulator.runs import RunResult
+from simulator.spec import PROGRESS_TOLERANCE_HOURS, Spec
+
+
+class Phase(enum.Enum):
+    """What the job is doing; see the room's docstring for where its time is booked."""
+
+    WAITING = enum.auto()
+    STARTUP = enum.auto()
+    TRAINING = enum.auto()
+    STALL = enum.auto()
+    IDLE_NOTICE = enum.auto()
+    FINISHING = enum.auto()
+    ENDING = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A captured state on its way to being durable."""
+
+    progress: float
+    durable_at: float
+
+
+class Job(ABC):
+    """One run of one spec."""
+
+    def __init__(self, spec: Spec, seed: int, run: int) -> None:
+        self.spec, self.run = spec, run
+        self.now = 0.0
+        self.phase = Phase.WAITING
+        self.phase_ends = math.inf
+        self.finished = False
+        self.progress = 0.0
+        # Rule 3: the next checkpoint is due at interval_base + (intervals_done + 1)·interval: a product, not a sum
+        # of sums, so that a thousand intervals are as exact as one.
+        self.interval_base = 0.0
+        self.intervals_done = 0
+        self.upload: Upload | None = None
+        self.copies = Copies(spec, seed, run)
+        self.accounts = Accounts(spec)
+        self.fates = Fates(spec, seed, run)
+        self.limit = horizon.Limit.of(spec)
+
+    # The loop.
+
+    def simulate(self) -> RunResult:
+        """From the first request to the durable final state."""
+        for node in self.fates.nodes:
+            self.fates.request(node, self.now)
+        while not self.finished:
+            job_time, market_time = self.next_time(), self.fates.next_time()
+            self.advance(min(job_time, market_time))
+            self.limit.check(self.now, self.accounts.interruptions)
+            if job_time <= market_time:
+                self.on_job_event()
+            else:
+                self._market_event()
+        for node in self.fates.nodes:
+            if node.is_up:
+                # Rule 7: a node on which the run ends is billed, however young.
+                self.accounts.bill(node.born, self.now)
+        return self.accounts.result(self.now, self.copies.storage_usd(self.now))
+
+    def _market_event(self) -> None:
+        if arrived := self.fates.arrivals(self.now):
+            self.on_arrival(arrived)
+        elif notice := self.fates.notice(self.now):
+            if notice.nodes:
+                self.on_notice(notice)
+        elif event := self.fates.reclaim(self.now):
+            self.accounts.interruptions += 1
+            self.accounts.reclaimed_nodes += len(event.nodes)
+            for node in event.nodes:
+                self.accounts.bill_reclaimed(node.born, self.now)
+            self.on_reclaim(event)
+            # Rule 1: the replacement is requested at the reclaim, never earlier.
+            for node in event.nodes:
+                self.fates.request(node, self.now)
+
+    @abstractmethod
+    def on_arrival(self, arrived: list[Node]) -> None:
+        """Nodes have come up."""
+
+    @abstractmethod
+    def on_notice(self, notice: Notice) -> None:
+        """An acted-on notice has come for nodes that had none."""
+
+    @abstractmethod
+    def on_reclaim(self, event: Reclaim) -> None:
+        """Nodes are taken away."""
+
+    # Time passes.
+
+    @property
+    def fleet_speed(self) -> float:
+        """Progress per hour of training, uploads aside: 1 with the full fleet."""
+        return 1.0
+
+    def rate(self) -> float:
+        """Progress per hour of training: rule 3's factor while an upload is in flight."""
+        return self.fleet_speed * ((1.0 - self.spec.persist_slowdown) if self.upload else 1.0)
+
+    def next_time(self) -> float:
+        """When the job itself will do something next."""
+        time = self.phase_ends
+        if self.upload:
+            time = min(time, self.upload.durable_at)
+        if self.phase is Phase.TRAINING:
+            time = min(time, self.now + max(0.0, self._target() - self.progress) / self.rate())
+        return time
+
+    def _target(self) -> float:
+        """The progress at which training does something next.
+
+        Rule 3: at most one upload in flight, so a checkpoint that falls due meanwhile waits, while training goes on;
+        no periodic checkpoint starts at progress >= work.
+        """
+        due = self.next_due()
+        if self.upload or due >= self.spec.work_hours - PROGRESS_TOLERANCE_HOURS:
+            return self.spec.work_hours
+        return due
+
+    def next_due(self) -> float:
+        """The progress at which the next periodic checkpoint is due (rule 3)."""
+        return self.interval_base + (self.intervals_done + 1) * self.spec.interval_hours
+
+    def advance(self, to: float) -> None:
+        """Let time pass to `to`, booked to the part that the phase stands for."""
+        hours = to - self.now
+        self.now = to
+        accounts = self.accounts
+        if self.phase is Phase.TRAINING:
+            speed, slowdown = self.fleet_speed, self.spec.persist_slowdown if self.upload else 0.0
+            self.progress += speed * (1.0 - slowdown) * hours
+            # Rule 3, and rule 8 for fewer nodes: 1 = speed·(1 - slowdown) + speed·slowdown + (1 - speed).
+            accounts.slowdown_hours += speed * slowdown * hours
+            accounts.reduced_fleet_hours += (1.0 - speed) * hours
+        elif self.phase is Phase.WAITING:
+            accounts.waiting_hours += hours
+        elif self.phase is Phase.STARTUP:
+            accounts.startup_hours += hours
+        elif self.phase is Phase.IDLE_NOTICE:
+            accounts.notice_idle_hours += hours
+        else:
+            accounts.checkpoint_hours += hours
+
+    def on_job_event(self) -> None:
+        """The earliest thing that `next_time` announced; durability first."""
+        if self.upload and self.upload.durable_at <= self.now:
+            self.copies.add(self.upload.progress, self.now)
+            self.upload = None
+            if self.phase is Phase.TRAINING and self._is_due():
+                self.start_checkpoint()
+        elif self.phase is Phase.TRAINING:
+            self._reached_target()
+        else:
+            self.on_phase_end()
+
+    def on_phase_end(self) -> None:
+        """The phase has lasted as long as it was to."""
+        if self.phase is Phase.STALL:
+            # Rule 3: what was captured at the stall's start is durable `persist` after the stall's end.
+            self.upload = Upload(self.progress, self.now + self.spec.persist_hours)
+            self.enter(Phase.TRAINING)
+        elif self.phase in {Phase.FINISHING, Phase.ENDING}:
+            self.finished = True
+
+    def enter(self, phase: Phase, hours: float = math.inf) -> None:
+        """Begin a phase that ends after `hours` by itself."""
+        self.phase, self.phase_ends = phase, self.now + hours
+
+    # Rule 3: checkpoints.
+
+    def _reached_target(self) -> None:
+        target = self._target()
+        self.progress = target
+        if target == self.spec.work_hours:
+            self._finish()
+        else:
+            self.start_checkpoint()
+
+    def _is_due(self) -> bool:
+        """Whether a checkpoint that had to wait for an upload starts now."""
+        reached = self.progress >= self.next_due() - PROGRESS_TOLERANCE_HOURS
+        return reached and self.progress < self.spec.work_hours - PROGRESS_TOLERANCE_HOURS
+
+    def start_checkpoint(self) -> None:
+        """The stall; the next interval is measured from this start (rule 3)."""
+        if self.progress == self.next_due():
+            self.intervals_done += 1
+        else:
+            self.restart_interval()
+        self.enter(Phase.STALL, self.spec.stall_hours)
+
+    def restart_interval(self) -> None:
+        """Measure the interval from here: a late start, an emergency save, a restore."""
+        self.interval_base, self.intervals_done = self.progress, 0
+
+    # Rule 4: what a notice and a reclaim do to the state.
+
+    def save_on_notice(self, notice: Notice) -> None:
+        """An acted-on notice cuts training or a stall; the progress at the notice survives and resets the interval.
+
+        An upload in flight goes on; it does not change how long `emergency` is.  What is saved already is not saved
+        again.
+        """
+        if not self.copies.is_saved(self.progress):
+            self.copies.add(self.progress, self._emergency_durable_at(notice))
+        self.restart_interval()
+
+    def _emergency_durable_at(self, notice: Notice) -> float:
+        """`emergency` after the notice: it fits, or nothing was acted on; the minimum only takes rounding away."""
+        return min(self.now + self.spec.emergency_hours, notice.reclaim_at)
+
+    def lose_state(self) -> None:
+        """The upload in flight dies with the node; the newest durable checkpoint is what is left."""
+        self.upload = None
+        self.roll_back()
+
+    def roll_back(self) -> None:
+        """Progress returns to the newest durable checkpoint; the difference is lost work."""
+        left = self.copies.newest_progress
+        self.accounts.lost_work_hours += self.progress - left
+        self.progress = left
+        self.restart_interval()
+
+    # Rule 5: the finish.
+
+    def _finish(self) -> None:
+        """The final checkpoint: it waits for an upload in flight; wait, stall and persist are checkpoint time."""
+        begins = max(self.now, self.upload.durable_at) if self.upload else self.now
+        self.enter(Phase.FINISHING, begins - self.now + self.spec.stall_hours + self.spec.persist_hours)
+
+    def end_on_notice(self, notice: Notice) -> None:
+        """An acted-on notice while finishing: the first durable copy of the final state ends the run."""
+        self.phase, self.phase_ends = Phase.ENDING, min(self.phase_ends, self._emergency_durable_at(notice))

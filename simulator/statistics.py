@@ -1,0 +1,76 @@
+"""What a sample says, and how sure it is: the numbers under every result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+
+from harness.errors import InvalidInputError
+
+QUANTILES = (0.05, 0.5, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Mean with its Monte Carlo standard error, and quantiles, in the unit of the values."""
+
+    mean: float
+    standard_error: float
+    """Sample standard deviation (n - 1) over √n; 0 for one value."""
+    p5: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The keys of the `--json` contract."""
+        return asdict(self)
+
+
+def summarize(values: ArrayLike) -> Summary:
+    """The summary of a sample (any shape, flattened).
+
+    Quantiles interpolate linearly between order statistics: NumPy's 'linear', type 7 of Hyndman and Fan, Sample
+    quantiles in statistical packages, The American Statistician 50(4), 1996.  An empty sample raises InvalidInputError.
+    """
+    sample = np.asarray(values, dtype=np.float64).ravel()
+    if sample.size == 0:
+        raise InvalidInputError("runs", 0, "at least one run to summarize")
+    mean = float(sample.mean())
+    error = float(sample.std(ddof=1)) / math.sqrt(sample.size) if sample.size > 1 else 0.0
+    p5, p50, p90, p95, p99 = (float(q) for q in np.quantile(sample, QUANTILES, method="linear"))
+    return Summary(mean, error, p5, p50, p90, p95, p99)
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """An estimated probability with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Proportion:
+    """Wilson's score interval for a proportion: good down to 0 and up to n successes.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise InvalidInputError("successes", f"{successes} of {n}", "0 <= successes <= n with n >= 1")
+    if not 0.0 < confidence < 1.0:
+        raise InvalidInputError("confidence", confidence, "a number between 0 and 1")
+    z = float(ndtri(0.5 + confidence / 2.0))
+    p = successes / n
+    scale = 1.0 + z * z / n
+    centre = (p + z * z / (2.0 * n)) / scale
+    half = z / scale * math.sqrt(p * (1.0 - p) / n + z * z / (4.0 * n * n))
+    # At 0 and n successes the bounds are exactly 0 and 1; rounding must not push them past that.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return Proportion(p, low, high)
