@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
-from harness.checkpoint.outcomes import RestoredState, SaveHandle, SaveResult
+import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+
+from harness.checkpoint.components import ComponentState, plan_signature, read_states
+from harness.checkpoint.faults import reach
+from harness.checkpoint.identity import identity_of
+from harness.checkpoint.local import LocalStore
+from harness.checkpoint.manifest import ComponentEntry
+from harness.checkpoint.names import checkpoint_name
+from harness.checkpoint.outcomes import RestoredState, SaveHandle, SaveResult, Status
+from harness.checkpoint.persist import Place, Save, Saver
 from harness.checkpoint.progress import Progress
+from harness.checkpoint.ranks import GroupRanks, Ranks, SingleRank, agreed, together
+from harness.checkpoint.restore import Restorer
+from harness.checkpoint.shards import HostBuffers, plan_shares
 from harness.checkpoint.targets.base import Target
 from harness.clock import Clock, SystemClock
 from harness.config import RunConfig
+from harness.errors import CheckpointError, FencedError, InvalidInputError, SpotPlannerError
 
-if TYPE_CHECKING:
-    import torch.distributed as dist
+logger = logging.getLogger(__name__)
 
 __all__ = ["Checkpointer", "EventSink", "RestoredState", "SaveHandle", "SaveResult"]
 
@@ -53,8 +71,48 @@ class Checkpointer:
         clock: Clock | None = None,
         on_event: EventSink | None = None,
     ) -> None:
-        self._config, self._target, self._generation = config, target, generation
+        checkpoint = config.checkpoint
+        self._run_id, self._generation = config.run_id, generation
+        self._when_busy = checkpoint.when_busy
+        self._timeout_seconds = float(config.torchrun.process_group_timeout_seconds)
         self._clock = clock or SystemClock()
+        self._on_event = on_event
+        # Two groups: the training thread must be able to talk to the other ranks while a save is in flight.
+        self._ranks, background = self._make_ranks(rank, world_size, process_group)
+        self._place = _find_place(self._ranks, node_rank, local_rank)
+        directory = Path(str(checkpoint.directory).replace("{node}", str(node_rank)))
+        local = LocalStore(directory, config.run_id, generation)
+        agreed(self._ranks, lambda: local.open() if self._place.leads_node else None)
+        self._saver = Saver(
+            run_id=config.run_id,
+            generation=generation,
+            algorithm=checkpoint.digest,
+            keep_last=checkpoint.keep_last,
+            keep_last_local=checkpoint.keep_last_local,
+            place=self._place,
+            ranks=background,
+            local=local,
+            target=target,
+            clock=self._clock,
+        )
+        self._restorer = Restorer(
+            run_id=config.run_id,
+            generation=generation,
+            verify=checkpoint.verify,
+            on_corrupt=checkpoint.on_corrupt,
+            place=self._place,
+            ranks=self._ranks,
+            local=local,
+            target=target,
+        )
+        self._buffers: HostBuffers | None = None
+        self._thread: threading.Thread | None = None
+        self._last: SaveHandle | None = None
+        self._fatal: SpotPlannerError | None = None
+        self._failure: str | None = None
+        self._failures_in_a_row = 0
+        self._sequence = 0
+        self._closed = False
 
     def save(self, components: Mapping[str, Any], progress: Progress, *, reason: str = "periodic") -> SaveHandle:
         """Start a checkpoint of `components` at `progress.step`; returns once the state is copied.
@@ -71,7 +129,33 @@ class Checkpointer:
         Raises FencedError when a newer attempt has taken over; CheckpointError when the ranks do not call it at the
         same step with the same components; InvalidInputError when a component's state cannot be stored safely.
         """
-        raise NotImplementedError
+        started = self._clock.monotonic()
+        name = checkpoint_name(progress.step, self._generation)
+        states: dict[str, ComponentState] = {}
+        requests = together(self._ranks, lambda: self._request(components, progress, states))
+        _check_same(requests)
+        busy = any(request.busy for request in requests)
+        if self._last is not None and self._last.step == progress.step and (busy or _is_durable(self._last)):
+            return self._last
+        handle = SaveHandle(name, progress.step, reason)
+        if busy and reason == "periodic" and self._when_busy == "skip":
+            handle.finish(SaveResult(name, progress.step, "skipped", local=False))
+            self._emit("checkpoint_skipped", handle, error="an earlier save is still in flight")
+            return handle
+        self._join(self._timeout_seconds)
+        handle.waited_seconds = self._clock.monotonic() - started
+        self._report_previous_failure(handle)
+        if not all(request.planned for request in requests):
+            self._plan(states)
+        save = self._copy(handle, states, progress)
+        handle.stall_seconds = self._clock.monotonic() - started
+        self._emit("checkpoint_started", handle, waited_seconds=handle.waited_seconds)
+        self._last = handle
+        self._thread = threading.Thread(
+            target=self._persist, args=(handle, save), name=f"checkpoint-{name}", daemon=True
+        )
+        self._thread.start()
+        return handle
 
     def wait(self, timeout_seconds: float | None = None) -> SaveResult | None:
         """Block until the save in flight is durable; None when none was ever started.
@@ -79,12 +163,18 @@ class Checkpointer:
         Raises CheckpointError when the last save failed or is not durable after `timeout_seconds`, FencedError when a
         newer attempt has taken over.
         """
-        raise NotImplementedError
+        handle = self._last
+        if handle is None:
+            return None
+        result = handle.result(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        if handle.exception is not None:
+            raise handle.exception
+        return result
 
     @property
     def busy(self) -> bool:
         """Whether a save is in flight on this rank."""
-        raise NotImplementedError
+        return self._thread is not None and self._thread.is_alive()
 
     def restore(self, components: Mapping[str, Any]) -> RestoredState | None:
         """Load the newest complete checkpoint that verifies into `components`; None when the run has none.
@@ -94,12 +184,199 @@ class Checkpointer:
         CheckpointError when there are complete ones but none verifies, ExternalServiceError when the target does not
         answer, FencedError when a newer attempt has taken over.
         """
-        raise NotImplementedError
+        started = self._clock.monotonic()
+        states: dict[str, ComponentState] = {}
+        agreed(self._ranks, lambda: states.update(read_states(components)))
+        restored = self._restorer.restore(components, states)
+        if restored is not None:
+            if self._place.rank == 0:
+                logger.info("%s", restored.line)
+            self._event(
+                "restored",
+                {
+                    "step": restored.step,
+                    "checkpoint": restored.name,
+                    "restore_seconds": self._clock.monotonic() - started,
+                    "source": restored.source,
+                    "skipped": tuple(f"{name}: {reason}" for name, reason in restored.skipped),
+                    "checkpoint_bytes": restored.bytes,
+                },
+            )
+        return restored
 
     def prepare(self, components: Mapping[str, Any]) -> None:
         """Plan the sharing of the writing and allocate the host buffers now, so that the first save is no slower."""
-        raise NotImplementedError
+        states: dict[str, ComponentState] = {}
+        agreed(self._ranks, lambda: states.update(read_states(components)))
+        self._join(self._timeout_seconds)
+        self._plan(states)
 
     def close(self, timeout_seconds: float | None = None) -> None:
         """Wait (bounded) for the save in flight and end the background thread.  Never raises for a failed save."""
-        raise NotImplementedError
+        self._closed = True
+        try:
+            self._join(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        except CheckpointError as error:
+            logger.warning("%s", error)
+
+    def _request(
+        self, components: Mapping[str, Any], progress: Progress, states: dict[str, ComponentState]
+    ) -> _Request:
+        if self._closed:
+            raise CheckpointError("this checkpointer is closed")
+        if self._fatal is not None:
+            raise self._fatal
+        states.update(read_states(components))
+        signature = plan_signature(states)
+        return _Request(
+            step=progress.step,
+            components=tuple(sorted(states)),
+            planned=self._buffers is not None and self._buffers.plan.signature == signature,
+            busy=self.busy,
+        )
+
+    def _plan(self, states: Mapping[str, ComponentState]) -> None:
+        tensors = {name: state.tensors for name, state in states.items() if state.tensors and not state.per_rank}
+        plan = plan_shares(self._ranks, plan_signature(states), tensors)
+        self._buffers = None  # the old ones go before the new ones come: never two copies at once
+        self._buffers = HostBuffers(plan, tensors)
+
+    def _copy(self, handle: SaveHandle, states: Mapping[str, ComponentState], progress: Progress) -> Save:
+        assert self._buffers is not None
+        self._sequence += 1
+        shared = {name: state for name, state in states.items() if not state.per_rank}
+        self._buffers.copy_from({name: state.tensors for name, state in shared.items() if state.tensors})
+        save = Save(
+            name=handle.name,
+            step=handle.step,
+            sequence=self._sequence,
+            buffers=self._buffers,
+            components={
+                name: ComponentEntry(
+                    kind="per-rank" if state.per_rank else "sharded",
+                    tensors=len(state.tensors),
+                    shapes_digest=state.shapes_digest(),
+                )
+                for name, state in states.items()
+            },
+            documents={name: state.document_bytes() for name, state in shared.items()},
+            rank_states={name: state.rank_bytes() for name, state in states.items() if state.per_rank},
+            progress=(progress.model_dump_json(indent=1) + "\n").encode(),
+            identity=identity_of(
+                self._run_id, {name: state.shapes_digest() for name, state in states.items() if state.is_module}
+            ),
+        )
+        reach("save:staged")
+        return save
+
+    def _persist(self, handle: SaveHandle, save: Save) -> None:
+        """The background thread."""
+        started = self._clock.monotonic()
+        local = False
+
+        def on_local() -> None:
+            nonlocal local
+            local = True
+            self._emit("checkpoint_local", handle, seconds=handle.stall_seconds + self._clock.monotonic() - started)
+
+        try:
+            manifest = self._saver.persist(save, on_local)
+        except (Exception, CheckpointException) as error:  # noqa: BLE001 - a thread's error must surface somewhere
+            self._fail(handle, error, local, self._clock.monotonic() - started)
+            return
+        seconds = self._clock.monotonic() - started
+        self._failure, self._failures_in_a_row = None, 0
+        self._emit("checkpoint_durable", handle, persist_seconds=seconds, checkpoint_bytes=manifest.bytes)
+        handle.finish(
+            SaveResult(handle.name, handle.step, "durable", True, persist_seconds=seconds, bytes=manifest.bytes)
+        )
+        self._saver.tidy(manifest)
+
+    def _fail(self, handle: SaveHandle, error: BaseException, local: bool, seconds: float) -> None:
+        if not isinstance(error, SpotPlannerError):
+            logger.error("checkpoint %s failed by a bug", handle.name, exc_info=error)
+            error = CheckpointError(f"{type(error).__name__}: {error}")
+        if isinstance(error, (FencedError, InvalidInputError)):
+            self._fatal = error  # neither goes away by trying again: the next save raises it
+        self._failure = f"{handle.name}: {error}"
+        self._failures_in_a_row += 1
+        status: Status = "fenced" if isinstance(error, FencedError) else "failed"
+        self._emit("checkpoint_failed", handle, error=str(error), failures_in_a_row=self._failures_in_a_row)
+        handle.finish(SaveResult(handle.name, handle.step, status, local, str(error), seconds), error)
+
+    def _report_previous_failure(self, handle: SaveHandle) -> None:
+        handle.previous_failure = self._failure
+        if self._failure is not None and self._place.leads_node:
+            logger.warning("the last save failed (%d in a row): %s", self._failures_in_a_row, self._failure)
+
+    def _join(self, timeout_seconds: float) -> None:
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_seconds)
+            if thread.is_alive():
+                raise CheckpointError(f"{thread.name} is still in flight after {timeout_seconds:.0f} s")
+
+    def _emit(self, event: str, handle: SaveHandle, **fields: object) -> None:
+        common = {
+            "step": handle.step,
+            "checkpoint": handle.name,
+            "reason": handle.reason,
+            "stall_seconds": handle.stall_seconds,
+        }
+        self._event(event, {**common, **fields})
+
+    def _event(self, event: str, fields: Mapping[str, object]) -> None:
+        if self._on_event is not None and self._place.leads_node:
+            self._on_event(event, fields)
+
+    def _make_ranks(self, rank: int, world_size: int, process_group: dist.ProcessGroup | None) -> tuple[Ranks, Ranks]:
+        """(for the training thread, for the background thread)."""
+        if world_size == 1:
+            return SingleRank(), SingleRank()
+        if not dist.is_initialized() or dist.get_world_size() != world_size or dist.get_rank() != rank:
+            raise InvalidInputError(
+                "world_size", world_size, "an initialised torch.distributed of that size", f"this is rank {rank}"
+            )
+        timeout = timedelta(seconds=self._timeout_seconds)
+        foreground = dist.new_group(backend="gloo", timeout=timeout)
+        background = process_group or dist.new_group(backend="gloo", timeout=timeout)
+        return GroupRanks(foreground), GroupRanks(background)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a rank is about to save."""
+
+    step: int
+    components: tuple[str, ...]
+    planned: bool
+    """The sharing of the writing is planned for exactly these tensors."""
+    busy: bool
+
+
+def _check_same(requests: list[_Request]) -> None:
+    for rank, request in enumerate(requests):
+        if (request.step, request.components) != (requests[0].step, requests[0].components):
+            raise CheckpointError(
+                f"the ranks save different things: rank 0 step {requests[0].step} of "
+                f"{', '.join(requests[0].components)}, rank {rank} step {request.step} of "
+                f"{', '.join(request.components)}; call save on every rank at the same step"
+            )
+
+
+def _is_durable(handle: SaveHandle) -> bool:
+    return handle.done and handle.result().durable
+
+
+def _find_place(ranks: Ranks, node_rank: int, local_rank: int) -> Place:
+    places = ranks.gather((node_rank, local_rank))
+    node_of_rank = [node for node, _ in places]
+    leader = min((local, rank) for rank, (node, local) in enumerate(places) if node == node_rank)[1]
+    return Place(
+        rank=ranks.rank,
+        world_size=ranks.size,
+        node=sorted(set(node_of_rank)).index(node_rank),
+        nodes=len(set(node_of_rank)),
+        ranks_on_node=node_of_rank.count(node_rank),
+        leads_node=leader == ranks.rank,
+    )

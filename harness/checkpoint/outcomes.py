@@ -10,6 +10,7 @@ from harness.checkpoint.progress import Progress
 from harness.errors import CheckpointError, SpotPlannerError
 
 Status = Literal["durable", "failed", "fenced", "skipped"]
+Source = Literal["local", "remote", "local and remote"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,12 @@ class RestoredState:
     progress: Progress
     world_size: int
     """Of the attempt that saved it."""
-    source: Literal["local", "remote", "local and remote"]
+    source: Source
     """Where this node's bytes came from."""
     bytes_fetched: int
     """From the durable target, on this node."""
+    bytes: int
+    """Size of the whole checkpoint."""
     missing: tuple[str, ...]
     """Components that were asked for but not loaded: per-rank state that no rank of this number had saved, and, under
     ``on_corrupt: newest-model``, damaged ones."""
