@@ -104,7 +104,8 @@ def derive_costs(
     """What one checkpoint of `checkpoint_gib` (the whole fleet's state), sharded over `nodes`, costs on `instance`.
 
     `notice_seconds` defaults to the provider's.  `profile` holds what the harness measured for this job: its figures
-    win, scaled by the share per node, unless it says that it is of another instance type.  Raises InvalidInputError for a negative size, no nodes or a negative notice.
+    win, scaled by the share per node, unless it says that it is of another instance type.  Raises InvalidInputError
+    for a negative size, no nodes or a negative notice.
     """
     _check(checkpoint_gib, nodes, notice_seconds)
     ledger = _Ledger(assumptions or load_assumptions())
