@@ -60,7 +60,13 @@ def check_data(directory: Path | None = None, *, today: date) -> DataReport:
         for error in errors
     ]
     rows = {name: found for name, (found, _) in scanned.items()}
-    findings += [*_future_dates(rows, today), *_unknown_names(rows), *_rates_without_ends(rows), *_odd_prices(rows)]
+    broken = {name for name, (_, errors) in scanned.items() if errors}
+    findings += [
+        *_future_dates(rows, today),
+        *_unknown_names(rows, broken),
+        *_rates_without_ends(rows),
+        *_odd_prices(rows),
+    ]
     counts = {name: len(found) for name, found in rows.items()}
     if any(finding.severity == "error" for finding in findings):
         return DataReport(counts, tuple(findings), {}, {}, {}, ())
@@ -89,22 +95,25 @@ def _future_dates(rows: dict[str, tuple[Row, ...]], today: date) -> Iterator[Fin
                 yield Finding("error", where, f"{row.text('as_of')} lies in the future (today is {today})")
 
 
-def _unknown_names(rows: dict[str, tuple[Row, ...]]) -> Iterator[Finding]:
-    known = {(row.text("provider"), row.text("instance")) for row in rows[tables.INSTANCES.name]}
-    models = {row.text("accelerator") for row in rows[tables.ACCELERATORS.name]}
-    for table in (tables.PRICES, tables.SPOT_ADVISOR, tables.INTERRUPTION_RATES):
-        for row in rows[table.name]:
-            provider, instance = row.text("provider"), row.text("instance")
-            if (provider, instance) not in known:
-                hint = did_you_mean(instance, (name for owner, name in known if owner == provider))
-                where = f"{table.name} line {row.line}, column instance"
-                yield Finding("error", where, f"{provider} {instance} is not in instances.csv" + _question(hint))
-    for row in rows[tables.INSTANCES.name]:
-        accelerator = row.text("accelerator")
-        if accelerator not in models:
-            where = f"{tables.INSTANCES.name} line {row.line}, column accelerator"
-            hint = _question(did_you_mean(accelerator, models))
-            yield Finding("error", where, f"{accelerator} is not in accelerators.csv" + hint)
+def _unknown_names(rows: dict[str, tuple[Row, ...]], broken: set[str]) -> Iterator[Finding]:
+    """Names that the table of names lacks; not asked of a broken table, whose bad rows would all look unknown."""
+    if tables.INSTANCES.name not in broken:
+        known = {(row.text("provider"), row.text("instance")) for row in rows[tables.INSTANCES.name]}
+        for table in (tables.PRICES, tables.SPOT_ADVISOR, tables.INTERRUPTION_RATES):
+            for row in rows[table.name]:
+                provider, instance = row.text("provider"), row.text("instance")
+                if (provider, instance) not in known:
+                    hint = did_you_mean(instance, (name for owner, name in known if owner == provider))
+                    where = f"{table.name} line {row.line}, column instance"
+                    yield Finding("error", where, f"{provider} {instance} is not in instances.csv" + _question(hint))
+    if tables.ACCELERATORS.name not in broken:
+        models = {row.text("accelerator") for row in rows[tables.ACCELERATORS.name]}
+        for row in rows[tables.INSTANCES.name]:
+            accelerator = row.text("accelerator")
+            if accelerator not in models:
+                where = f"{tables.INSTANCES.name} line {row.line}, column accelerator"
+                hint = _question(did_you_mean(accelerator, models))
+                yield Finding("error", where, f"{accelerator} is not in accelerators.csv" + hint)
 
 
 def _question(hint: str | None) -> str:
