@@ -1,0 +1,441 @@
+"""One process: what was saved comes back bit for bit; what went wrong is said, and never loaded."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from harness.checkpoint import Progress, claim_generation, open_target
+from harness.checkpoint.faults import installed
+from harness.errors import CheckpointError, ExternalServiceError, FencedError, InvalidInputError
+from tests.harness.checkpoint_support import RUN_ID, Events, Job, make_config, save_steps, single
+
+
+def fresh(config, **options):
+    """(what a new attempt restores, its job)."""
+    job = Job()
+    checkpointer = single(config, **options)
+    restored = checkpointer.restore(job.components)
+    checkpointer.close()
+    return restored, job
+
+
+def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    """Weights, moments, schedule, random streams and progress; training goes on as if nothing had happened."""
+    config = make_config(tmp_path)
+    uninterrupted = Job()
+    uninterrupted.train(9)
+    prints = save_steps(config, 3, 6)
+    restored, job = fresh(config)
+    assert restored is not None
+    assert (restored.step, restored.progress.samples_seen, restored.source) == (6, 96, "local")
+    assert job.fingerprint() == prints[6]
+    job.train(3)
+    assert job.fingerprint() == uninterrupted.fingerprint()
+
+
+def test_nothing_to_restore_is_none(tmp_path: Path) -> None:
+    restored, _ = fresh(make_config(tmp_path))
+    assert restored is None
+
+
+def test_a_node_that_has_nothing_restores_from_the_durable_target(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    prints = save_steps(config, 2)
+    shutil.rmtree(tmp_path / "node0")
+    restored, job = fresh(config)
+    assert restored is not None
+    assert restored.source == "remote"
+    assert restored.bytes_fetched > 0
+    assert job.fingerprint() == prints[2]
+
+
+def test_a_durable_target_of_s3(tmp_path: Path, s3_uri: str, s3_endpoint: str) -> None:
+    """The same over the S3 protocol: saved, deleted by retention, restored onto a node that has nothing."""
+    config = make_config(tmp_path, s3_uri, s3_endpoint_url=s3_endpoint, keep_last=1)
+    prints = save_steps(config, 1, 2)
+    shutil.rmtree(tmp_path / "node0")
+    restored, job = fresh(config)
+    assert restored is not None
+    assert (restored.step, restored.source) == (2, "remote")
+    assert job.fingerprint() == prints[2]
+    assert [
+        name for name in open_target(s3_uri, endpoint_url=s3_endpoint).children(f"{RUN_ID}/") if "step" in name
+    ] == ["step-000000002-g0001"]
+
+
+def damage_flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def damage_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage_remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_flip, damage_truncate, damage_remove])
+def test_damage_to_any_file_is_found_and_the_older_one_is_taken(tmp_path: Path, damage) -> None:
+    """Every file of the newest checkpoint, one at a time, on the only place that has it."""
+    config = make_config(tmp_path)
+    prints = save_steps(config, 2, 4)
+    shutil.rmtree(tmp_path / "node0")
+    newest = tmp_path / "bucket" / RUN_ID / "step-000000004-g0001"
+    files = sorted(path for path in newest.rglob("*") if path.is_file())
+    assert len(files) >= 8
+    for path in files:
+        if path.name == "part-00000.json":
+            continue  # the node's own note of what it wrote: nothing is restored by it once the manifest is there
+        intact = path.read_bytes()
+        damage(path)
+        # Every attempt sees the same history: what an earlier one noted down would disown the newest checkpoint.
+        for record in (tmp_path / "bucket" / RUN_ID / "generations").glob("*-restored.json"):
+            record.unlink()
+        restored, job = fresh(config)
+        assert restored is not None, path
+        assert (restored.step, job.fingerprint()) == (2, prints[2]), path
+        assert restored.skipped[0][0] == "step-000000004-g0001"
+        assert path.name in restored.line or "never became complete" in restored.line
+        path.write_bytes(intact)
+        shutil.rmtree(tmp_path / "node0")
+
+
+def test_two_files_swapped_are_found(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    save_steps(config, 2, 4)
+    shutil.rmtree(tmp_path / "node0")
+    bucket = tmp_path / "bucket" / RUN_ID
+    shards = [sorted((bucket / f"step-00000000{step}-g0001").rglob("*.distcp")) for step in (2, 4)]
+    for older, newer in zip(*shards, strict=True):
+        a, b = older.read_bytes(), newer.read_bytes()
+        assert a != b
+        older.write_bytes(b)
+        newer.write_bytes(a)
+    with pytest.raises(CheckpointError, match=r"no checkpoint verifies.*step-000000004-g0001.*step-000000002-g0001"):
+        fresh(config)
+
+
+def test_a_damaged_local_file_is_fetched_instead(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    prints = save_steps(config, 2)
+    damage_flip(tmp_path / "node0" / RUN_ID / "step-000000002-g0001" / "model" / "__0_0.distcp")
+    restored, job = fresh(config)
+    assert restored is not None
+    assert restored.source == "local and remote"
+    assert "model/__0_0.distcp" in restored.line
+    assert job.fingerprint() == prints[2]
+
+
+def test_a_local_checkpoint_that_was_not_uploaded_is_restored(tmp_path: Path) -> None:
+    """The process died between its local publication and the durable one; the disk is still there."""
+    config = make_config(tmp_path)
+    prints = save_steps(config, 2, 4)
+    shutil.rmtree(tmp_path / "bucket" / RUN_ID / "step-000000004-g0001")
+    (tmp_path / "node0" / RUN_ID / "step-000000004-g0001" / "manifest.json").unlink()
+    restored, job = fresh(config)
+    assert restored is not None
+    assert (restored.step, restored.source, job.fingerprint()) == (4, "local", prints[4])
+
+
+def test_an_unreachable_target_is_an_error_not_a_fresh_start(tmp_path: Path, monkeypatch) -> None:
+    config = make_config(tmp_path)
+    save_steps(config, 2)
+    checkpointer = single(config)
+
+    def refuse(*_: object) -> None:
+        raise ExternalServiceError("the bucket does not answer")
+
+    monkeypatch.setattr(checkpointer._saver.target, "children", refuse)
+    with pytest.raises(ExternalServiceError, match="does not answer"):
+        checkpointer.restore(Job().components)
+
+
+def test_another_models_config_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A run's directory is not for another config: before anything is read, and before anything is written."""
+    config = make_config(tmp_path)
+    save_steps(config, 2)
+    checkpointer = single(config)
+    with pytest.raises(InvalidInputError, match=r"another config.*component model.*choose a new run_id") as refusal:
+        checkpointer.restore(Job(width=16).components)
+    assert "\n" not in str(refusal.value)
+    checkpointer.save(Job(width=16).components, Progress(step=3))
+    with pytest.raises(InvalidInputError, match="another config"):
+        checkpointer.wait()
+    with pytest.raises(InvalidInputError, match="another config"):
+        checkpointer.save(Job(width=16).components, Progress(step=4))
+
+
+def test_a_tensor_that_differs_is_named(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    save_steps(config, 2)
+    (tmp_path / "bucket" / RUN_ID / "identity.json").unlink()
+    with pytest.raises(InvalidInputError, match=r"component model: 0\.weight: got '\[16, 4\] torch.float32'.*\[8, 4\]"):
+        single(config).restore(Job(width=16).components)
+
+
+def test_missing_and_unknown_components_are_named(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    save_steps(config, 2)
+    components = {**Job().components, "ema": nn.Linear(2, 2)}
+    with pytest.raises(InvalidInputError, match="component ema: got 'not in the checkpoint'"):
+        single(config).restore(components)
+
+
+def test_another_runs_directory_is_refused(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    save_steps(config, 2)
+    (tmp_path / "node0" / RUN_ID).rename(tmp_path / "node0" / "other")
+    with pytest.raises(InvalidInputError, match="belongs to run demo"):
+        single(make_config(tmp_path, run_id="other")).restore(Job().components)
+    shutil.copytree(tmp_path / "bucket" / RUN_ID, tmp_path / "bucket" / "third")
+    shutil.rmtree(tmp_path / "bucket" / "third" / "generations")
+    (tmp_path / "bucket" / "third" / "identity.json").unlink()
+    with pytest.raises(InvalidInputError, match="of run demo"):
+        single(make_config(tmp_path, run_id="third")).restore(Job().components)
+
+
+class Unsafe:
+    def state_dict(self):
+        return {"callback": print}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_state_that_cannot_be_stored_safely_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"component user: callback: got 'a builtins"):
+        single(make_config(tmp_path)).save({"user": Unsafe()}, Progress(step=1))
+    with pytest.raises(InvalidInputError, match=r"component name: got '\.\./model'"):
+        single(make_config(tmp_path)).save({"../model": nn.Linear(1, 1)}, Progress(step=1))
+
+
+def test_a_failing_upload_is_an_event_and_training_goes_on(tmp_path: Path) -> None:
+    """The bucket refuses one save: the last good one stays, the next save tells, and works."""
+    config, events = make_config(tmp_path), Events()
+    job, checkpointer = Job(), single(config, on_event=events)
+    checkpointer.restore(job.components)
+    checkpointer.save(job.components, Progress(step=1))
+    checkpointer.wait()
+
+    def refuse(point: str) -> None:
+        if point == "upload:between_files":
+            raise ExternalServiceError("the bucket refuses")
+
+    with installed(refuse):
+        handle = checkpointer.save(job.components, Progress(step=2))
+        result = handle.result(30)
+    assert (result.status, result.local) == ("failed", True)
+    assert "the bucket refuses" in str(result.error)
+    with pytest.raises(ExternalServiceError, match="the bucket refuses"):
+        checkpointer.wait()
+    handle = checkpointer.save(job.components, Progress(step=3))
+    assert "the bucket refuses" in str(handle.previous_failure)
+    assert handle.result(30).durable
+    assert events.names().count("checkpoint_failed") == 1
+    assert events.names()[-1] == "checkpoint_durable"
+    checkpointer.close()
+
+
+def test_a_full_disk_fails_the_save_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    prints = save_steps(config, 1)
+    job, checkpointer = Job(), single(config)
+    checkpointer.restore(job.components)
+    job.train(1)
+
+    def full(point: str) -> None:
+        if point == "write:after_files":
+            raise OSError(errno.ENOSPC, "No space left on device", "shard")
+
+    with installed(full):
+        result = checkpointer.save(job.components, Progress(step=2)).result(30)
+    assert (result.status, result.local) == ("failed", False)
+    assert "No space left" in str(result.error)
+    local = {path.name for path in (tmp_path / "node0" / RUN_ID).iterdir()}
+    assert local == {"generations", "step-000000001-g0001"}
+    restored, again = fresh(config)
+    assert restored is not None
+    assert (restored.step, again.fingerprint()) == (1, prints[1])
+
+
+def test_at_most_one_save_in_flight(tmp_path: Path) -> None:
+    """A periodic save that comes too early is skipped or waits, as configured; one for a notice always waits."""
+    for when_busy in ("skip", "wait"):
+        config, events = make_config(tmp_path / when_busy, when_busy=when_busy), Events()
+        job, checkpointer = Job(), single(config, on_event=events)
+        checkpointer.restore(job.components)
+        gate = threading.Event()
+
+        def hold(point: str, gate: threading.Event = gate) -> None:
+            if point == "upload:before_manifest":
+                assert gate.wait(30)
+
+        with installed(hold):
+            first = checkpointer.save(job.components, Progress(step=1))
+            assert checkpointer.busy
+            # The same step again is the same save, in flight or done.
+            assert checkpointer.save(job.components, Progress(step=1), reason="notice") is first
+            if when_busy == "skip":
+                skipped = checkpointer.save(job.components, Progress(step=2))
+                assert skipped.result(0).status == "skipped"
+                assert "checkpoint_skipped" in events.names()
+            opener = threading.Timer(0.2, gate.set)
+            opener.start()
+            second = checkpointer.save(job.components, Progress(step=3), reason="notice")
+            assert gate.is_set()
+            assert first.result(0).durable
+            assert second.result(30).durable
+            opener.join()
+        assert checkpointer.save(job.components, Progress(step=3)) is second
+        checkpointer.close()
+
+
+def test_the_state_is_copied_before_save_returns(tmp_path: Path) -> None:
+    """Training changes the weights in place while the save is still being written: what was saved is the old state."""
+    config = make_config(tmp_path)
+    job, checkpointer = Job(), single(config)
+    checkpointer.restore(job.components)
+    job.train(2)
+    before, gate = job.fingerprint(), threading.Event()
+
+    def hold(point: str) -> None:
+        if point == "write:before_files":
+            assert gate.wait(30)
+
+    with installed(hold):
+        handle = checkpointer.save(job.components, Progress(step=2))
+        job.train(3)
+        assert job.fingerprint() != before
+        gate.set()
+        assert handle.result(30).durable
+    checkpointer.close()
+    restored, again = fresh(config)
+    assert restored is not None
+    assert again.fingerprint() == before
+
+
+def test_a_fenced_attempt_stops_itself(tmp_path: Path) -> None:
+    config, events = make_config(tmp_path), Events()
+    job, checkpointer = Job(), single(config, attempt="old", on_event=events)
+    checkpointer.restore(job.components)
+    assert claim_generation(open_target(config.checkpoint.remote), RUN_ID, "new") == 2
+    result = checkpointer.save(job.components, Progress(step=1)).result(30)
+    assert result.status == "fenced"
+    assert "generation 2 was claimed by attempt new" in str(result.error)
+    with pytest.raises(FencedError):
+        checkpointer.save(job.components, Progress(step=2))
+    assert not [path for path in (tmp_path / "bucket").rglob("*") if "step-" in path.name]
+
+
+def test_a_checkpoint_published_behind_the_successors_back_is_void(tmp_path: Path) -> None:
+    """An old attempt passes its check, is overtaken, and publishes: what it published is never restored."""
+    config = make_config(tmp_path)
+    prints = save_steps(config, 2)
+    old_job, old = Job(), single(config, attempt="old")
+    old.restore(old_job.components)
+    old_job.train(3)
+    overtaken = []
+
+    def overtake(point: str) -> None:
+        if point == "upload:before_manifest" and not overtaken:
+            overtaken.append(point)
+            # Between the old attempt's last check and its put, which is as close as it gets: let the check pass.
+            restored, job = fresh(make_config(tmp_path / "elsewhere", str(tmp_path / "bucket")), attempt="new")
+            assert restored is not None
+            assert (restored.step, job.fingerprint()) == (2, prints[2])
+
+    from harness.checkpoint import persist
+
+    original = persist.check_fence
+    try:
+        persist.check_fence = lambda *_: None
+        with installed(overtake):
+            assert old.save(old_job.components, Progress(step=5)).result(30).durable
+    finally:
+        persist.check_fence = original
+    assert overtaken
+    old.close()
+    shutil.rmtree(tmp_path / "node0")
+    restored, job = fresh(config, attempt="newest")
+    assert restored is not None
+    assert (restored.step, job.fingerprint()) == (2, prints[2])
+    assert "step-000000005-g0002: published after generation 3 had gone on from an older one" in restored.line
+
+
+def test_retention_on_both_sides(tmp_path: Path) -> None:
+    config = make_config(tmp_path, keep_last=2, keep_last_local=1)
+    save_steps(config, 1, 2, 3, 4)
+    local = sorted(path.name for path in (tmp_path / "node0" / RUN_ID).glob("step-*"))
+    remote = sorted(path.name for path in (tmp_path / "bucket" / RUN_ID).glob("step-*"))
+    assert local == ["step-000000004-g0001"]
+    assert remote == ["step-000000003-g0001", "step-000000004-g0001"]
+
+
+def test_local_retention_keeps_the_last_durable_one_while_the_bucket_is_gone(tmp_path: Path) -> None:
+    config = make_config(tmp_path, keep_last_local=1)
+    job, checkpointer = Job(), single(config)
+    checkpointer.restore(job.components)
+    assert checkpointer.save(job.components, Progress(step=1)).result(30).durable
+
+    def refuse(point: str) -> None:
+        if point == "upload:before_files":
+            raise ExternalServiceError("the bucket is gone")
+
+    with installed(refuse):
+        for step in (2, 3, 4):
+            assert checkpointer.save(job.components, Progress(step=step)).result(30).status == "failed"
+    checkpointer.close()
+    names = sorted(path.name for path in (tmp_path / "node0" / RUN_ID).glob("step-*"))
+    assert names == ["step-000000001-g0001", "step-000000004-g0001"]
+
+
+def test_the_index_may_name_nothing_but_records(tmp_path: Path) -> None:
+    """A pickle that would run code is refused although its digest is right: somebody who can write can also digest."""
+    import pickle
+
+    from harness.checkpoint.shards import read_metadata
+    from harness.errors import CorruptCheckpointError
+
+    ran = tmp_path / "ran"
+
+    class Attack:
+        def __reduce__(self):
+            return (Path.touch, (ran,))
+
+    with pytest.raises(CorruptCheckpointError, match="has no business in a checkpoint's index"):
+        read_metadata(pickle.dumps(Attack()), "model")
+    assert not ran.exists()
+
+
+def test_plain_dcp_can_read_a_component(tmp_path: Path) -> None:
+    """The folders are ordinary DCP checkpoints: no harness is needed to get the weights out."""
+    import torch.distributed.checkpoint as dcp
+
+    config = make_config(tmp_path)
+    job, checkpointer = Job(), single(config)
+    checkpointer.restore(job.components)
+    job.train(2)
+    assert checkpointer.save(job.components, Progress(step=2)).result(30).durable
+    checkpointer.close()
+    other = Job().components["model"].state_dict()
+    dcp.load(other, checkpoint_id=tmp_path / "bucket" / RUN_ID / "step-000000002-g0001" / "model", no_dist=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.values(), job.components["model"].state_dict().values(), strict=True)
+    )
+
+
+def test_progress_json_is_for_people_too(tmp_path: Path) -> None:
+    save_steps(make_config(tmp_path), 2)
+    document = json.loads((tmp_path / "bucket" / RUN_ID / "step-000000002-g0001" / "progress.json").read_text())
+    assert (document["step"], document["samples_seen"]) == (2, 32)
