@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.config import RunConfig, load_run_config
+    from harness.run import Run
 
-__all__ = ["RunConfig", "load_run_config"]
+__all__ = ["Run", "RunConfig", "load_run_config"]
 
 
 def __getattr__(name: str) -> object:

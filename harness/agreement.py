@@ -1,0 +1,136 @@
+"""Agreement: what one rank knows becomes what all ranks do, at the same step, for almost nothing.
+
+Every K steps each rank contributes a short vector to an asynchronous all-reduce (maximum) on a gloo group that
+nothing else uses; it is consumed K steps later.  A notice is therefore acted on at most 2·K steps after it was heard.
+K follows from the step time that the ranks agree on in the same vector, so that it is equal everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+DELAY_SHARE_OF_NOTICE = 0.05
+MAX_EVERY_STEPS = 1000
+
+NO_NOTICE, PRECAUTION, RECLAIM = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What every rank knows after an agreement; equal on all of them."""
+
+    step_seconds: float
+    """Of the slowest rank; 0 while nobody has measured one."""
+    doomed_nodes: tuple[int, ...]
+    """Nodes that the provider will take."""
+    precaution: bool
+    """Somebody asks for an early save without leaving."""
+    stop: bool
+    """The user asked for the run to stop (Ctrl-C)."""
+
+
+def every_steps(step_seconds: float, notice_seconds: float) -> int:
+    """K: twice K steps stay within 5 % of the notice; at least 1.
+
+    With a notice of 120 s and steps of 0.1 s that is 30 steps: 6 s of delay at worst, one all-reduce in 3 s.
+    """
+    if step_seconds <= 0.0:
+        return 1
+    if notice_seconds <= 0.0:
+        return 1
+    steps = DELAY_SHARE_OF_NOTICE * notice_seconds / (2.0 * step_seconds)
+    return max(1, min(MAX_EVERY_STEPS, math.floor(steps)))
+
+
+class Agreement:
+    """One rank's side of it.  `at_boundary` is collective: every rank calls it after the same steps.
+
+    Parameters
+    ----------
+    nodes, node_rank:  size of the fleet and this process's place in it (GROUP_RANK).
+    notice_seconds:    sets K together with the agreed step time.
+    fixed_every_steps: K, when the config fixes it.
+    timeout_seconds:   a peer that does not answer for so long is lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        nodes: int,
+        node_rank: int,
+        world_size: int,
+        notice_seconds: float,
+        fixed_every_steps: int | None = None,
+        timeout_seconds: float = 600.0,
+    ) -> None:
+        self._nodes, self._node_rank = nodes, node_rank
+        self._notice_seconds = notice_seconds
+        self._fixed = fixed_every_steps
+        self._group: dist.ProcessGroup | None = None
+        self._pending: tuple[torch.Tensor, dist.Work | None] | None = None
+        self._due_step: int | None = None
+        if world_size > 1:
+            import torch.distributed as dist
+
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+
+    def at_boundary(self, step: int, *, step_seconds: float, notice: int, stop: bool) -> Agreed | None:
+        """Take part after `step`; what was agreed when an all-reduce came due here, else None.
+
+        `step_seconds` is this rank's own measurement (0: none yet); `notice` one of NO_NOTICE, PRECAUTION, RECLAIM.
+        """
+        agreed = None
+        if self._pending is not None:
+            assert self._due_step is not None
+            if step < self._due_step:
+                return None
+            agreed = self._consume()
+        self._launch(step_seconds, notice, stop)
+        self._due_step = step + self._every(agreed)
+        return agreed
+
+    def _every(self, agreed: Agreed | None) -> int:
+        if self._fixed is not None:
+            return self._fixed
+        return 1 if agreed is None else every_steps(agreed.step_seconds, self._notice_seconds)
+
+    def _launch(self, step_seconds: float, notice: int, stop: bool) -> None:
+        import torch
+
+        vector = torch.zeros(2 + self._nodes, dtype=torch.float64)
+        vector[0] = step_seconds
+        vector[1] = float(stop)
+        vector[2 + self._node_rank] = float(notice)
+        work = None
+        if self._group is not None:
+            import torch.distributed as dist
+
+            work = dist.all_reduce(vector, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+        self._pending = (vector, work)
+
+    def _consume(self) -> Agreed:
+        assert self._pending is not None
+        vector, work = self._pending
+        self._pending = None
+        if work is not None:
+            work.wait()
+        values: list[float] = vector.tolist()
+        notices = values[2:]
+        return Agreed(
+            step_seconds=values[0],
+            doomed_nodes=tuple(node for node, notice in enumerate(notices) if notice >= RECLAIM),
+            precaution=any(notice == PRECAUTION for notice in notices),
+            stop=values[1] > 0,
+        )
+
+    def drain(self) -> None:
+        """Finish the all-reduce in flight (all ranks do, or the group cannot be taken down cleanly)."""
+        if self._pending is not None:
+            self._consume()

@@ -1,0 +1,83 @@
+"""What this process has heard so far: notices and signals, from threads, read by the training loop at a boundary."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from harness.agreement import NO_NOTICE, PRECAUTION, RECLAIM
+from harness.clock import Clock
+from harness.notices import Notice
+
+_log = logging.getLogger("harness.notices")
+
+
+class NoticeBoard:
+    """Thread-safe.  `on_notice(notice, seconds_left)` is called once per notice, from the thread that heard it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        on_notice: Callable[[Notice, float | None], None],
+        shutdown_timeout_seconds: float,
+    ) -> None:
+        self._clock = clock
+        self._on_notice = on_notice
+        self._shutdown_timeout = shutdown_timeout_seconds
+        self._lock = threading.Lock()
+        self._level = NO_NOTICE
+        self._heard_monotonic: float | None = None
+        self.signalled = threading.Event()
+        """A SIGTERM or SIGINT has arrived: whoever sent it (the agent) knows that this process is to end."""
+        self.stop = threading.Event()
+        """The user wants the whole run to stop (SIGINT)."""
+        self.expecting_signal = False
+        """This process asked its agent to end: the signal that comes back is no notice."""
+
+    @property
+    def level(self) -> int:
+        """NO_NOTICE, PRECAUTION or RECLAIM: what this rank contributes to the agreement."""
+        return self._level
+
+    @property
+    def heard_monotonic(self) -> float | None:
+        """When the notice that counts was heard, on the monotonic clock."""
+        return self._heard_monotonic
+
+    def hear(self, notice: Notice) -> None:
+        """Take note of `notice`."""
+        level = RECLAIM if notice.kind == "reclaim" else PRECAUTION
+        with self._lock:
+            if level > self._level:
+                self._level = level
+                self._heard_monotonic = self._clock.monotonic()
+        seconds_left = None
+        if notice.deadline_wall is not None:
+            seconds_left = max(0.0, notice.deadline_wall - self._clock.wall())
+        _log.warning(
+            "notice from %s: %s%s",
+            notice.source,
+            notice.detail or notice.kind,
+            "" if seconds_left is None else f", {seconds_left:.0f} s left",
+        )
+        self._on_notice(notice, seconds_left)
+
+    def hear_signal(self, number: signal.Signals) -> None:
+        """SIGTERM is a notice for this node, SIGINT a wish to stop the whole run."""
+        repeated = self.signalled.is_set()
+        self.signalled.set()
+        if repeated or self.expecting_signal:
+            return
+        if number == signal.SIGINT:
+            self.stop.set()
+        deadline = self._clock.wall() + self._shutdown_timeout
+        self.hear(Notice(number.name.lower(), "reclaim", deadline, f"received {number.name}"))
+
+    def precaution_taken(self) -> None:
+        """The early save was made: this rank asks for no other because of the same hint."""
+        with self._lock:
+            if self._level == PRECAUTION:
+                self._level = NO_NOTICE

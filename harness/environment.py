@@ -1,0 +1,139 @@
+"""Where this process stands: as torchrun numbers it, or alone; its device and its process group."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+
+from harness.config import RunConfig
+from harness.errors import InvalidInputError
+
+DeviceKind = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """This process among all processes of the job."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    node_rank: int = 0
+    """Among the nodes of this rendezvous (torchrun's GROUP_RANK): may change from one attempt to the next."""
+    nodes: int = 1
+    node_name: int = 0
+    """Which machine this is (``launch --node-rank``), for ``{node}`` in directories; `node_rank` when not given."""
+
+    @classmethod
+    def from_environment(cls) -> Placement:
+        """From torchrun's variables; a process without them is a job of one."""
+        if "RANK" not in os.environ:
+            return cls(node_name=_number("HARNESS_NODE", 0))
+        world_size = _number("WORLD_SIZE")
+        local_world_size = _number("LOCAL_WORLD_SIZE", 1)
+        node_rank = _number("GROUP_RANK", 0)
+        return cls(
+            rank=_number("RANK"),
+            world_size=world_size,
+            local_rank=_number("LOCAL_RANK", 0),
+            local_world_size=local_world_size,
+            node_rank=node_rank,
+            nodes=_number("GROUP_WORLD_SIZE", max(1, world_size // local_world_size)),
+            node_name=_number("HARNESS_NODE", node_rank),
+        )
+
+
+def _number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        value = int(text or "")
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise InvalidInputError(f"${name}", text, "a number >= 0, as torchrun sets it")
+    return value
+
+
+def minimum_nodes(config: RunConfig) -> int:
+    """MIN of the fleet: `PET_NNODES` (what `harness launch` and torchrun.env set) before the config."""
+    text = os.environ.get("PET_NNODES", config.torchrun.nnodes)
+    try:
+        return int(text.split(":")[0])
+    except ValueError:
+        raise InvalidInputError("$PET_NNODES", text, "MIN:MAX or a number of nodes") from None
+
+
+def choose_device(kind: DeviceKind, local_rank: int) -> torch.device:
+    """The device of this local rank; CPU where there is no GPU and none was asked for."""
+    if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise InvalidInputError(
+            "torchrun.nproc_per_node", local_rank + 1, f"at most {count}, the number of GPUs on this node"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def join_process_group(placement: Placement, device: torch.device, timeout_seconds: float) -> bool:
+    """Create the default process group where the script has not; True when this call did.
+
+    The timeout is what discovers a peer whose link went silent.  CPU tensors travel over gloo on GPU machines too:
+    checkpoints and agreement use them.
+    """
+    if placement.world_size == 1 and "RANK" not in os.environ:
+        return False
+    if dist.is_initialized():
+        return False
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(
+        backend,
+        timeout=timedelta(seconds=timeout_seconds),
+        device_id=device if device.type == "cuda" else None,
+    )
+    return True
+
+
+_PEER_LOSS_SIGNS = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "connection refused",
+    "connection was likely closed",
+    "broken pipe",
+    "timed out waiting",
+    "timed out after",
+    "application timeout caused pair closure",
+    "read error",
+    "nccl communicator was aborted",
+    "remote process exited",
+    "rank is not available",
+    "socket timeout",
+)
+
+
+def is_peer_loss(error: BaseException) -> bool:
+    """Whether `error` says that another process of the job is gone, rather than that this one has a bug.
+
+    True for torch.distributed's own errors, and for gloo's, which are plain RuntimeErrors that say so in words.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, dist.DistError):
+            return True
+        text = str(cause).lower()
+        if isinstance(cause, RuntimeError) and any(sign in text for sign in _PEER_LOSS_SIGNS):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -1,0 +1,79 @@
+"""Where the run stands: steps done, samples consumed, and what a checkpoint remembers of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.checkpoint.outcomes import RestoredState
+from harness.checkpoint.progress import Progress
+from harness.config import RunConfig
+from harness.errors import InvalidInputError
+
+_DATASET_SAMPLES = "dataset_samples"
+
+
+@dataclass
+class Position:
+    """Moved by whole global batches; the same on every rank."""
+
+    config: RunConfig
+    world_size: int
+    step: int = 0
+    samples_seen: int = 0
+    samples: int | None = None
+    """Size of the dataset, once `steps` was called."""
+    batch: int | None = None
+    total_steps: int | None = None
+    step_seconds: float = 0.0
+    """As the ranks agreed on it; 0 before."""
+
+    def advance(self) -> None:
+        """One optimizer step is done."""
+        assert self.batch is not None, "steps() sets the batch"
+        self.step += 1
+        self.samples_seen += self.batch
+
+    @property
+    def work_seconds(self) -> float:
+        """Useful training time so far, by the agreed step time."""
+        return self.step * self.step_seconds
+
+    def progress(self) -> Progress:
+        """What a checkpoint of this moment says."""
+        assert self.samples is not None, "steps() sets the size of the dataset"
+        return Progress(
+            step=self.step,
+            epoch=self.samples_seen // self.samples,
+            samples_seen=self.samples_seen,
+            epoch_samples_seen=self.samples_seen % self.samples,
+            world_size=self.world_size,
+            global_batch_samples=self.batch,
+            learning_rate_rule=self.config.elastic.learning_rate,
+            work_seconds=self.work_seconds,
+            seed=self.config.seed,
+            user={_DATASET_SAMPLES: self.samples},
+        )
+
+    def adopt(self, restored: RestoredState) -> None:
+        """Go on where `restored` stopped; InvalidInputError when the config's seed is not the run's."""
+        progress = restored.progress
+        if progress.seed is not None and progress.seed != self.config.seed:
+            raise InvalidInputError(
+                "seed",
+                self.config.seed,
+                f"{progress.seed}, with which run {self.config.run_id} was begun",
+                "the data order follows from it: restore the seed, or choose a new run_id",
+            )
+        self.step, self.samples_seen = progress.step, progress.samples_seen
+
+    def use_dataset(self, samples: int, batch: int, total_steps: int, restored: RestoredState | None) -> None:
+        """Take what `steps` was told; InvalidInputError when the restored run had another dataset."""
+        saved = None if restored is None else restored.progress.user.get(_DATASET_SAMPLES)
+        if saved is not None and saved != samples:
+            raise InvalidInputError(
+                "samples",
+                samples,
+                f"{saved}, the size of the dataset that run {self.config.run_id} was begun with",
+                "another size is another order: use the same dataset, or choose a new run_id",
+            )
+        self.samples, self.batch, self.total_steps = samples, batch, total_steps

@@ -1,0 +1,310 @@
+"""`Run`: what a training script adds to survive interruptions.
+
+    import harness
+
+    with harness.Run.from_env() as run:
+        model = ...                                                  # your own code, on run.device
+        run.register(model=model, optimizer=optimizer, scheduler=scheduler)
+        for step, indices in run.steps(10_000, samples=len(dataset), global_batch_samples=256):
+            ...                                                      # one optimizer step on these samples
+            run.observe(loss=loss)
+
+Under torchrun, `python -m harness launch`, or alone.  Leaving the block ends the run: with a final checkpoint when the
+last step is done, else with status.json and an exit code as docs/harness.md says (75: interrupted and resumable).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from harness.attempt import Attempt
+from harness.board import NoticeBoard
+from harness.boundary import Boundary
+from harness.checkpoint.outcomes import RestoredState
+from harness.clock import Clock, SystemClock
+from harness.config import RunConfig, load_run_config
+from harness.data import RankBatches, SampleOrder
+from harness.environment import DeviceKind, Placement
+from harness.errors import InvalidInputError
+from harness.leaving import end_with_error
+from harness.log import configure_logging
+from harness.notices import Notice, NoticeWatcher, open_sources
+from harness.notices.signals import SignalListener
+from harness.notices.sources import wants_signals
+from harness.position import Position
+from harness.randomness import RandomState, seed_everything
+from harness.timing import StepTimer
+
+__all__ = ["Run"]
+
+_log = logging.getLogger("harness")
+
+Indices = npt.NDArray[np.int64]
+
+RNG = "rng"
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+class Run:
+    """One process's part in a run that survives interruptions.
+
+    Made by `from_env` in the main thread.  Every rank calls `register`, `steps` and what they yield in the same order,
+    as parallel training does anyway.
+    """
+
+    def __init__(self, attempt: Attempt, board: NoticeBoard, listeners: list[_Closable]) -> None:
+        self._attempt, self._board, self._listeners = attempt, board, listeners
+        self.config: RunConfig = attempt.config
+        self.device: torch.device = attempt.device
+        self.rank: int = attempt.placement.rank
+        self.world_size: int = attempt.placement.world_size
+        self.local_rank: int = attempt.placement.local_rank
+        self.restored: RestoredState | None = None
+        """What was restored; None before `restore` and after a start from nothing."""
+        self._components: dict[str, Any] = {}
+        self._rng = RandomState(self.device)
+        self._began = False
+        self._position = Position(self.config, self.world_size)
+        self._timer = StepTimer(attempt.clock, window_steps=self.config.telemetry.window_steps)
+        self._boundary = Boundary(attempt, board, self._position, self._timer, self._state)
+
+    @classmethod
+    def from_env(
+        cls,
+        config: Path | str | RunConfig | None = None,
+        *,
+        device: DeviceKind = "auto",
+        clock: Clock | None = None,
+        **components: Any,
+    ) -> Self:
+        """Join the run that the environment describes.
+
+        `config` is the harness.yaml (default: ``$HARNESS_CONFIG``).  Joins the process group unless the script has
+        done so, picks the device by local rank, listens for notices, and seeds Python, NumPy and PyTorch with the
+        config's seed, alike on all ranks.  `components` are passed to `register`.
+
+        Bad input ends the process: one line on stderr, status.json, exit code 2, and no restart by torchrun.
+        """
+        attempt: Attempt | None = None
+        board: NoticeBoard | None = None
+        listeners: list[_Closable] = []
+        try:
+            placement = Placement.from_environment()
+            configure_logging(placement.node_name, placement.rank)
+            loaded = config if isinstance(config, RunConfig) else load_run_config(_config_path(config))
+            attempt = Attempt(loaded, placement, device=device, clock=clock or SystemClock())
+            board = _listen(attempt, listeners)
+            attempt.connect()
+            run = cls(attempt, board, listeners)
+            seed_everything(attempt.config.seed)
+            run.register(**components)
+        except Exception as error:  # noqa: BLE001  every failure ends the process as the exit contract says
+            end_with_error(error, attempt, board, step=0)
+        return run
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done in the run's history."""
+        return self._position.step
+
+    def register(self, **components: Any) -> None:
+        """What is saved and restored, by name: modules, optimizers, anything with `state_dict`/`load_state_dict`.
+
+        A DistributedDataParallel is stored as the module it wraps; None is passed over.  Before `steps`, with the
+        same names on every rank.
+        """
+        if self._began and components:
+            raise InvalidInputError("register", ", ".join(components), "components before the first step")
+        for name, component in components.items():
+            if name == RNG:
+                raise InvalidInputError("register", name, "another name: the run saves the random state itself")
+            if component is not None:
+                wrapped = isinstance(component, DistributedDataParallel)
+                self._components[name] = component.module if wrapped else component
+
+    def restore(self) -> RestoredState | None:
+        """Load the newest good checkpoint into the registered components; `steps` does it when nobody has.
+
+        Without one, this rank's random streams are seeded from (seed, rank) and training starts at step 0.
+        """
+        if self._began:
+            return self.restored
+        self._began = True
+        if not any(isinstance(component, nn.Module) for component in self._components.values()):
+            raise InvalidInputError("register", ", ".join(self._components) or "nothing", "at least the model")
+        began = self._attempt.clock.monotonic()
+        self.restored = self._attempt.checkpointer.restore(self._state())
+        if self.restored is None:
+            seed_everything(self.config.seed, stream=self.rank + 1)
+        else:
+            self._position.adopt(self.restored)
+        self._attempt.restored(self.restored, self._attempt.clock.monotonic() - began)
+        self._boundary.started_at(self.step)
+        self._attempt.checkpointer.prepare(self._state())
+        return self.restored
+
+    def steps(
+        self, total: int, *, samples: int, global_batch_samples: int | None = None
+    ) -> Iterator[tuple[int, Indices]]:
+        """The steps that are left of `total`, each with this rank's sample indices (int64, 1-D) of its global batch.
+
+        Parameters
+        ----------
+        total:                 optimizer steps of the whole run.
+        samples:               size of the dataset; every sample is visited once per epoch.
+        global_batch_samples:  over all ranks, a multiple of the world size; `data.global_batch_samples` of the config
+                               when not given.
+
+        A step counts as done when the body of the loop has run for it, by ``break`` too.  Between two steps the run
+        saves when it is due, and ends the process when it is interrupted.
+        """
+        batch = global_batch_samples or self.config.data.global_batch_samples
+        if batch is None:
+            raise InvalidInputError("global_batch_samples", None, "a number, here or as data.global_batch_samples")
+        if total < 0:
+            raise InvalidInputError("total", total, "a number of steps >= 0")
+        order = SampleOrder(samples, self.config.seed, shuffle=self.config.data.shuffle)
+        batches = RankBatches(order, batch, self.rank, self.world_size)
+        self.restore()
+        self._position.use_dataset(samples, batch, total, self.restored)
+        self._timer.start()
+        while self.step < total:
+            indices = batches.at(self._position.samples_seen)
+            self._timer.step_begins()
+            try:
+                yield self.step, indices
+            except GeneratorExit:  # the script left the loop by `break`
+                self._step_done()
+                raise
+            self._step_done()
+            self._boundary.pass_()
+            if self._timer.window_full:
+                self._emit_window()
+
+    def observe(self, *, loss: torch.Tensor | float) -> None:
+        """Remember the loss for telemetry: read once per window, so that no step waits for the device."""
+        self._timer.loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self._finish()
+            except Exception as failure:  # noqa: BLE001  as in from_env
+                self._end(failure)
+        elif isinstance(error, SystemExit):
+            self._close(orderly=False)
+        else:
+            self._end(error)
+
+    def _finish(self) -> None:
+        """The last step is done: make it durable, say so, and end together with all other ranks."""
+        attempt = self._attempt
+        self._boundary.finish()
+        if self._began and self._position.samples is not None and self.step != attempt.durable_step:
+            attempt.checkpointer.save(self._state(), self._position.progress(), reason="final")
+            attempt.checkpointer.wait()
+        self._emit_window()
+        attempt.ranks.gather(None)  # nobody says "finished" before everybody is
+        if attempt.leads_node:
+            attempt.telemetry.emit("finished", step=self.step, loss=self._timer.loss_value())
+            attempt.write_status("finished", step=self.step)
+            attempt.flush_telemetry(30.0)
+        if self.rank == 0:
+            _log.info("finished at step %d", self.step)
+        self._close(orderly=True)
+
+    def _end(self, error: BaseException) -> NoReturn:
+        """End the process because of `error`, as the exit contract says."""
+        self._emit_window()
+        try:
+            end_with_error(error, self._attempt, self._board, step=self.step)
+        finally:
+            self._close(orderly=False)
+
+    def _close(self, *, orderly: bool) -> None:
+        for listener in reversed(self._listeners):
+            listener.close()
+        self._listeners.clear()
+        self._attempt.close(orderly=orderly)
+
+    def _state(self) -> dict[str, Any]:
+        # The random state comes last: nothing may draw between its restore and the first step.
+        return {**self._components, RNG: self._rng}
+
+    def _step_done(self) -> None:
+        self._timer.step_done()
+        self._position.advance()
+        self._attempt.telemetry.at_step(self.step)
+
+    def _emit_window(self) -> None:
+        window = self._timer.take_window()
+        if window is None or not self._attempt.leads_node:
+            return
+        self._attempt.telemetry.emit(
+            "window",
+            step=self.step,
+            steps=window.steps,
+            samples=window.steps * (self._position.batch or 0),
+            seconds=window.seconds,
+            stall_seconds=window.stall_seconds,
+            loss=window.loss,
+        )
+
+
+def _config_path(given: Path | str | None) -> Path:
+    path = given or os.environ.get("HARNESS_CONFIG")
+    if not path:
+        raise InvalidInputError(
+            "$HARNESS_CONFIG",
+            "nothing",
+            "the path of a harness.yaml",
+            "set it, pass config=, or start with `python -m harness launch harness.yaml train.py`",
+        )
+    return Path(path)
+
+
+def _listen(attempt: Attempt, listeners: list[_Closable]) -> NoticeBoard:
+    """Listen for notices from now on: signals in every process, polled sources once per node."""
+    config = attempt.config.notices
+
+    def on_notice(notice: Notice, seconds_left: float | None) -> None:
+        attempt.telemetry.emit(
+            "notice", source=notice.source, kind=notice.kind, seconds_left=seconds_left, detail=notice.detail or None
+        )
+
+    board = NoticeBoard(
+        attempt.clock,
+        on_notice=on_notice,
+        shutdown_timeout_seconds=attempt.config.torchrun.shutdown_timeout_seconds,
+    )
+    if wants_signals(config):
+        listeners.append(SignalListener(board.hear_signal))
+    if attempt.leads_node:
+        watcher = NoticeWatcher(
+            open_sources(config, node=attempt.placement.node_name, clock=attempt.clock),
+            poll_seconds=config.poll_seconds,
+            on_notice=board.hear,
+            clock=attempt.clock,
+        )
+        watcher.start()
+        listeners.append(watcher)
+    return board
