@@ -19,8 +19,8 @@ from simulator.provision import ConstantProvision, Provision
 HOURS_PER_MONTH = 730.0
 """Storage is priced per GiB-month; a month is 730 h (rule 7)."""
 
-PROGRESS_TOLERANCE_HOURS = 1e-6 / 3600.0
-"""Comparisons of progress use a tolerance of 1 µs (MODEL.md, "Units")."""
+TOLERANCE_HOURS = 1e-6 / 3600.0
+"""Comparisons of progress, and ties between moments, use a tolerance of 1 µs (MODEL.md, "Units")."""
 
 SHORTEST_INTERVAL_HOURS = 1e-3 / 3600.0
 """A thousand times the tolerance; nobody saves more often than every millisecond."""

@@ -10,8 +10,9 @@
 
 **The loop.**  Two things make time pass: the job (the end of its phase, a checkpoint that is due, an upload that
 becomes durable) and the nodes (arrival, acted-on notice, reclaim).  The earlier of the two happens; at the same moment
-the job comes first, so that what is durable exactly at the reclaim is durable (MODEL.md, "Ties").  Between two events
-nothing changes, and `Job.advance` books that time to exactly one part (training: to progress and slowdown).
+(within 1 µs, or rounding would decide) the job comes first, so that what is durable exactly at the reclaim is durable
+(MODEL.md, "Ties").  Between two events nothing changes, and `Job.advance` books that time to exactly one part
+(training: to progress and slowdown).
 
 **The phases of the job**, and the part that their time goes to:
 

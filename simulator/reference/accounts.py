@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator.runs import RunResult
-from simulator.spec import Spec
+from simulator.spec import TOLERANCE_HOURS, Spec
 
 REFUND_BELOW_AGE_HOURS = 1.0
 """First-hour refund: a node that the provider reclaims at a lower age is free (rule 7)."""
@@ -32,7 +32,8 @@ class Accounts:
 
     def bill_reclaimed(self, born: float, reclaimed: float) -> None:
         """A node that the provider took: free when it was younger than an hour and the market refunds that."""
-        if self.spec.first_hour_refund and reclaimed - born < REFUND_BELOW_AGE_HOURS:
+        age = reclaimed - born
+        if self.spec.first_hour_refund and age < REFUND_BELOW_AGE_HOURS - TOLERANCE_HOURS:
             return
         self.bill(born, reclaimed)
 

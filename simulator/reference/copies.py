@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator import draws
-from simulator.spec import HOURS_PER_MONTH, PROGRESS_TOLERANCE_HOURS, Spec
+from simulator.spec import HOURS_PER_MONTH, TOLERANCE_HOURS, Spec
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Copies:
 
     def is_saved(self, progress: float) -> bool:
         """Whether nothing would be lost by a restore; the start of the job needs no copy."""
-        return progress <= self.newest_progress + PROGRESS_TOLERANCE_HOURS
+        return progress <= self.newest_progress + TOLERANCE_HOURS
 
     def add(self, progress: float, durable_at: float) -> None:
         """A new durable copy; the oldest goes when there are more than `keep_last` (rule 6).

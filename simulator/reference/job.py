@@ -15,7 +15,7 @@ from simulator.reference.accounts import Accounts
 from simulator.reference.copies import Copies
 from simulator.reference.fates import Fates, Node, Notice, Reclaim
 from simulator.runs import RunResult
-from simulator.spec import PROGRESS_TOLERANCE_HOURS, Spec
+from simulator.spec import TOLERANCE_HOURS, Spec
 
 
 class Phase(enum.Enum):
@@ -68,7 +68,7 @@ class Job(ABC):
             job_time, market_time = self.next_time(), self.fates.next_time()
             self.advance(min(job_time, market_time))
             self.limit.check(self.now, self.accounts.interruptions)
-            if job_time <= market_time:
+            if job_time <= market_time + TOLERANCE_HOURS:
                 self.on_job_event()
             else:
                 self._market_event()
@@ -133,7 +133,7 @@ class Job(ABC):
         no periodic checkpoint starts at progress >= work.
         """
         due = self.next_due()
-        if self.upload or due >= self.spec.work_hours - PROGRESS_TOLERANCE_HOURS:
+        if self.upload or due >= self.spec.work_hours - TOLERANCE_HOURS:
             return self.spec.work_hours
         return due
 
@@ -163,7 +163,7 @@ class Job(ABC):
 
     def on_job_event(self) -> None:
         """The earliest thing that `next_time` announced; durability first."""
-        if self.upload and self.upload.durable_at <= self.now:
+        if self.upload and self.upload.durable_at <= self.now + TOLERANCE_HOURS:
             self.copies.add(self.upload.progress, self.now)
             self.upload = None
             if self.phase is Phase.TRAINING and self._is_due():
@@ -198,8 +198,8 @@ class Job(ABC):
 
     def _is_due(self) -> bool:
         """Whether a checkpoint that had to wait for an upload starts now."""
-        reached = self.progress >= self.next_due() - PROGRESS_TOLERANCE_HOURS
-        return reached and self.progress < self.spec.work_hours - PROGRESS_TOLERANCE_HOURS
+        reached = self.progress >= self.next_due() - TOLERANCE_HOURS
+        return reached and self.progress < self.spec.work_hours - TOLERANCE_HOURS
 
     def start_checkpoint(self) -> None:
         """The stall; the next interval is measured from this start (rule 3)."""
