@@ -30,7 +30,8 @@ GREEDY = 2
 """Spot whenever it is there, else on-demand while behind the straight line from 0 to the deadline; safety net."""
 UNIFORM_PROGRESS = 3
 """Greedy with hysteresis: an on-demand instance is left only when ahead of the line by two restarts; safety net."""
-
+FORCED = 4
+"""The safety net alone: NONE unless rule 5 commands something.  What `simulator.adaptive` asks before it chooses."""
 POLICY_CODES = {
     "spot-only": SPOT_ONLY,
     "on-demand": ON_DEMAND_ONLY,
@@ -66,7 +67,7 @@ def decide(
 
     All durations in seconds.
 
-    policy:         SPOT_ONLY, ON_DEMAND_ONLY, GREEDY or UNIFORM_PROGRESS.
+    policy:         SPOT_ONLY, ON_DEMAND_ONLY, GREEDY, UNIFORM_PROGRESS or FORCED.
     elapsed:        t, since the job was submitted.
     done:           c, useful work that survives up to now.
     overhead_left:  r, restart overhead of the running instance that is not worked off yet.
@@ -87,7 +88,9 @@ def decide(
 
     # Rule 3: the wish.
     line = elapsed * work / deadline
-    if spot_available:
+    if policy == FORCED:
+        choice = NONE
+    elif spot_available:
         choice = SPOT
     elif done < line - TOLERANCE_SECONDS:
         choice = ON_DEMAND

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import InvalidInputError, did_you_mean
+from simulator.adaptive import new_table
 from simulator.policies import NONE, ON_DEMAND, POLICY_CODES, SPOT
 from simulator.replay.inputs import Job, Market
-from simulator.replay.kernel import run_window
+from simulator.replay.kernel import run_adaptive, run_plain
 
-POLICIES = tuple(POLICY_CODES)
+ADAPTIVE_NAME = "adaptive"
+POLICIES = (*POLICY_CODES, ADAPTIVE_NAME)
 """Names of the policies that `replay` knows."""
 
 SPOT_PRICE_TICKS = ("same", "next")
@@ -110,17 +112,14 @@ def _end(market: Market, job: Job, start: int, window_ticks: int | None) -> int:
 
 def _one(market: Market, job: Job, policy: str, charged: NDArray[np.float64], start: int, end: int) -> WindowResult:
     plan = np.zeros(end - start, dtype=np.int8)
-    cost, finish, ticks = run_window(
-        POLICY_CODES[policy],
-        market.available[start:end],
-        charged[start:end],
-        job.on_demand_usd_per_hour,
-        job.work_seconds,
-        job.deadline_seconds,
-        job.restart_seconds,
-        market.tick_seconds,
-        plan,
-    )
+    durations = (job.work_seconds, job.deadline_seconds, job.restart_seconds, market.tick_seconds)
+    available, quoted, charged = market.available[start:end], market.spot_usd_per_hour[start:end], charged[start:end]
+    if policy == ADAPTIVE_NAME:
+        table = new_table(*(seconds / 3600.0 for seconds in durations))
+        outcome = run_adaptive(table, available, quoted, charged, job.on_demand_usd_per_hour, *durations, plan)
+    else:
+        outcome = run_plain(POLICY_CODES[policy], available, charged, job.on_demand_usd_per_hour, *durations, plan)
+    cost, finish, ticks = outcome
     finished = not math.isnan(finish)
     return WindowResult(
         start_tick=start,
