@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import pickle
 import random
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,6 +48,8 @@ class Job:
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
         model = nn.Sequential(
             nn.Linear(4, self.width), nn.BatchNorm1d(self.width), nn.Dropout(0.5), nn.Linear(self.width, 2)
         )
@@ -148,6 +152,7 @@ def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeo
 
     A rank that died by a signal gives ``"signal <n>"``.  An exception in a rank fails the test with its traceback.
     """
+    _warm_up()
     context = multiprocessing.get_context("fork")
     pipes, processes = [], []
     for rank in range(world_size):
@@ -176,6 +181,14 @@ def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeo
                 os.kill(process.pid or 0, signal.SIGKILL)
                 process.join()
     return results
+
+
+@functools.cache
+def _warm_up() -> None:
+    """Do once, here, what every forked process would do first: torch imports a good deal of itself at a first step."""
+    torch.set_num_threads(1)  # a thread pool of OpenMP does not survive a fork
+    with tempfile.TemporaryDirectory() as folder:
+        save_steps(make_config(Path(folder)), 1)
 
 
 def _rank_main(rank: int, work: Callable[..., Any], arguments: tuple[Any, ...], sending: Any) -> None:
