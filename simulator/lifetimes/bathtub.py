@@ -38,6 +38,8 @@ class Bathtub(Lifetime):
         for name in ("a", "tau1_hours", "tau2_hours"):
             require_finite(f"lifetime.{name}", getattr(self, name))
         require_finite("lifetime.b_hours", self.b_hours, inclusive=True)
+        if self.cap_hours == math.inf:
+            object.__setattr__(self, "cap_hours", None)  # one way to say "no cap"
         if self.cap_hours is not None:
             require_finite("lifetime.cap_hours", self.cap_hours)
         at_birth = self.a * math.exp(-self.b_hours / self.tau2_hours)

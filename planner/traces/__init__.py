@@ -1,0 +1,1 @@
+"""Reading recorded interruptions from files; the statistics on them are `simulator.traces`."""
