@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from harness.errors import InvalidInputError, did_you_mean
-from simulator.lifetimes import Exponential, Lifetime
+from simulator.lifetimes import Exponential, Lifetime, TraceReplay
 from simulator.policies import POLICY_CODES
 from simulator.provision import ConstantProvision, Provision
 
@@ -165,6 +165,8 @@ class Spec:
         if self.min_nodes is not None:
             _whole("min_nodes", self.min_nodes, 1, self.nodes, f"nodes={self.nodes}")
         names = tuple(POLICY_CODES)
+        if isinstance(self.lifetime, TraceReplay):
+            _require(self.bulk == 0.0, "bulk", self.bulk, "0 with a trace: its losses come together as they did")
         _require(self.policy in names, "policy", self.policy, f"one of {', '.join(names)}", names)
         if self.policy in {"greedy", "uniform-progress"}:
             _require(
@@ -212,6 +214,8 @@ class Spec:
             raise InvalidInputError(missing, None, "a value: events and exposure_hours come together")
         _finite("rate_events", events)
         _finite("rate_exposure_hours", exposure, above_zero=True)
+        if isinstance(self.lifetime, TraceReplay):
+            raise InvalidInputError("rate_events", events, "no uncertain rate with a trace: it has no rate to scale")
         if isinstance(self.lifetime, Exponential):
             rate = self.lifetime.rate_per_hour
             expected = "a rate > 0 where events and exposure_hours are given, such as (events + 1/2) / exposure_hours"

@@ -6,7 +6,8 @@
     copies.py     rules 6, 7      durable checkpoints: which one is newest, which is bad, what they cost
     accounts.py   rule 7, Parts   where each hour and each dollar went
     job.py        rules 3, 4, 5   progress, checkpoints, the upload in flight, the finish: what rigid and elastic share
-    rigid.py      rules 1-7, 8    a fleet that stops when a node goes (one node is the smallest such fleet)
+    rigid.py      rules 1-8       a fleet that stops when a node goes (one node is the smallest such fleet)
+    elastic.py    rule 8          a fleet that shrinks and grows, and waits below `min_nodes`
 
 **The loop.**  Two things make time pass: the job (the end of its phase, a checkpoint that is due, an upload that
 becomes durable) and the nodes (arrival, acted-on notice, reclaim).  The earlier of the two happens; at the same moment
@@ -18,15 +19,19 @@ becomes durable) and the nodes (arrival, acted-on notice, reclaim).  The earlier
 
     WAITING      nodes are missing                                                        waiting
     STARTUP      boot, image, restore; once more for every bad checkpoint (rule 6)        startup
-    TRAINING     progress; the only phase in which a checkpoint becomes due               work, slowdown
+    TRAINING     progress; the only phase in which a checkpoint becomes due               work, slowdown, reduced fleet
     STALL        training stands still while the state is captured (rule 3)               checkpoint
     IDLE_NOTICE  an acted-on notice has stopped training; the node idles to its reclaim   notice idle
+                 (elastic: `emergency`, then the others go on)
+    DETECT       elastic: a node went without warning and nobody knows it yet             outage
+    RENDEZVOUS   elastic: the group forms anew                                            outage
     FINISHING    progress = work: the final checkpoint (rule 5)                           checkpoint
     ENDING       acted-on notice while finishing: the first durable copy ends the run     checkpoint
 """
 
 from __future__ import annotations
 
+from simulator.reference.elastic import ElasticJob
 from simulator.reference.rigid import RigidJob
 from simulator.runs import RunResult
 from simulator.spec import Spec
@@ -36,4 +41,5 @@ __all__ = ["simulate_run"]
 
 def simulate_run(spec: Spec, seed: int, run: int) -> RunResult:
     """Run number `run` of `seed`; InvalidInputError when it passes the horizon (`simulator.horizon`)."""
-    return RigidJob(spec, seed, run).simulate()
+    job = ElasticJob if spec.is_elastic else RigidJob
+    return job(spec, seed, run).simulate()

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from simulator import draws
+from simulator.lifetimes import TraceReplay
 from simulator.spec import Spec
 from simulator.uncertainty import hazard_factor
 
@@ -66,10 +67,13 @@ class Fates:
 
     def __init__(self, spec: Spec, seed: int, run: int) -> None:
         self._spec, self._seed, self._run = spec, seed, run
-        u_rate, _ = draws.uniforms(seed, run, 0, 0, draws.STREAM_RUN)
+        u_rate, u_offset = draws.uniforms(seed, run, 0, 0, draws.STREAM_RUN)
         # "Uncertainty": once per run, the same for all nodes.  Rule 8: lifetimes are marginal, so each node's own
         # cumulative hazard is divided by 1 + (nodes - 1)·bulk.
         self._hazard_scale = hazard_factor(spec, u_rate) / spec.marginal_hazard_divisor
+        # A trace is a history that all nodes share, entered at a uniformly drawn moment.
+        self._trace = spec.lifetime if isinstance(spec.lifetime, TraceReplay) else None
+        self._trace_offset = u_offset * self._trace.period_hours if self._trace else 0.0
         self.nodes = [Node(i) for i in range(spec.nodes)]
 
     def request(self, node: Node, now: float) -> None:
@@ -77,6 +81,9 @@ class Fates:
         node.acquisition += 1
         u_wait, _ = self._uniforms(node, draws.STREAM_PROVISION)
         node.arrives_at = now + self._spec.provision.wait_hours(u_wait)
+        if self._trace:
+            # "A request waits while there is no capacity": the first capacity once the wait is over.
+            node.arrives_at += self._trace.wait_hours(self._trace_offset + node.arrives_at)
         node.born = math.nan
         node.reclaim_at = node.notice_at = math.inf
         node.announced, node.under_notice, node.leaves_with = False, False, None
@@ -85,7 +92,10 @@ class Fates:
         """Rule 1: age 0; the lifetime and the fate of its notice are drawn."""
         node.born, node.arrives_at = node.arrives_at, math.inf
         u_lifetime, u_notice = self._uniforms(node, draws.STREAM_ACQUISITION)
-        lifetime = self._spec.lifetime.inverse_cumulative_hazard(-math.log(u_lifetime) / self._hazard_scale)
+        if self._trace:
+            lifetime = self._trace.lifetime_hours(self._trace_offset + node.born)
+        else:
+            lifetime = self._spec.lifetime.inverse_cumulative_hazard(-math.log(u_lifetime) / self._hazard_scale)
         node.reclaim_at = node.born + lifetime
         # Rule 4: it comes min(notice, lifetime) before the reclaim, and is acted on if the emergency save fits
         # (one exactly as long as the notice does).

@@ -26,6 +26,8 @@ class Phase(enum.Enum):
     TRAINING = enum.auto()
     STALL = enum.auto()
     IDLE_NOTICE = enum.auto()
+    DETECT = enum.auto()
+    RENDEZVOUS = enum.auto()
     FINISHING = enum.auto()
     ENDING = enum.auto()
 
@@ -47,6 +49,7 @@ class Job(ABC):
         self.phase = Phase.WAITING
         self.phase_ends = math.inf
         self.finished = False
+        self.last_reclaim = -math.inf
         self.progress = 0.0
         # Rule 3: the next checkpoint is due at interval_base + (intervals_done + 1)·interval: a product, not a sum
         # of sums, so that a thousand intervals are as exact as one.
@@ -85,14 +88,15 @@ class Job(ABC):
             if notice.nodes:
                 self.on_notice(notice)
         elif event := self.fates.reclaim(self.now):
-            self.accounts.interruptions += 1
+            if self.now > self.last_reclaim + TOLERANCE_HOURS:
+                self.accounts.interruptions += 1  # rule 8: events, not nodes; what goes at one moment is one event
+            self.last_reclaim = self.now
             self.accounts.reclaimed_nodes += len(event.nodes)
             for node in event.nodes:
                 self.accounts.bill_reclaimed(node.born, self.now)
-            self.on_reclaim(event)
-            # Rule 1: the replacement is requested at the reclaim, never earlier.
-            for node in event.nodes:
+                # Rule 1: the replacement is requested at the reclaim, never earlier.
                 self.fates.request(node, self.now)
+            self.on_reclaim(event)
 
     @abstractmethod
     def on_arrival(self, arrived: list[Node]) -> None:
@@ -158,6 +162,8 @@ class Job(ABC):
             accounts.startup_hours += hours
         elif self.phase is Phase.IDLE_NOTICE:
             accounts.notice_idle_hours += hours
+        elif self.phase in {Phase.DETECT, Phase.RENDEZVOUS}:
+            accounts.outage_hours += hours
         else:
             accounts.checkpoint_hours += hours
 
@@ -166,12 +172,17 @@ class Job(ABC):
         if self.upload and self.upload.durable_at <= self.now + TOLERANCE_HOURS:
             self.copies.add(self.upload.progress, self.now)
             self.upload = None
-            if self.phase is Phase.TRAINING and self._is_due():
-                self.start_checkpoint()
+            if self.phase is Phase.TRAINING:
+                self.uploaded()
         elif self.phase is Phase.TRAINING:
             self._reached_target()
         else:
             self.on_phase_end()
+
+    def uploaded(self) -> None:
+        """Training, and no upload in flight any more: what had to wait for it starts (rule 3)."""
+        if self._is_due():
+            self.start_checkpoint()
 
     def on_phase_end(self) -> None:
         """The phase has lasted as long as it was to."""

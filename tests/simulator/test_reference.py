@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.exact import expected_totals, expected_totals_without_rollback
+from simulator.exact.fleet_chain import solve_fleet
 from simulator.exact.renewal import solve_renewal
 from simulator.lifetimes import Exponential, Lifetime, Weibull
 from simulator.provision import ConstantProvision, ExponentialProvision
@@ -343,10 +344,130 @@ def test_bulk_shares_one_notice() -> None:
     assert result.reclaimed_nodes == 3.0
 
 
+# Elastic fleets by hand: `nodes` arrive together at 0.5 h and start to 0.75 h; a replacement takes 0.5 + 0.25 h.
+
+ELASTIC: dict[str, Any] = {"nodes": 2, "min_nodes": 1}
+ACTED_ON: dict[str, Any] = {"notice_success": 1.0}
+
+
+def test_elastic_loss_that_was_acted_on() -> None:
+    """Rule 8: `emergency` (idle), `rendezvous` (outage), on at half speed; the newcomer costs a stall and one more."""
+    result = scripted(
+        2.0, notice_hours=0.1, emergency_hours=0.05, rendezvous_hours=0.1, detect_hours=7.0, stall_hours=0.02,
+        **ELASTIC, **ACTED_ON,
+    )  # fmt: skip
+    # Notice at 2.4; half speed from 2.55 until the replacement is ready at 2.5 + 0.75: 0.7 h.
+    assert hours_of(result) == {
+        "checkpoint_hours": 0.02 + 0.02,
+        "startup_hours": 0.25,
+        "waiting_hours": 0.5,
+        "notice_idle_hours": 0.05,
+        "reduced_fleet_hours": 0.35,
+        "outage_hours": 0.2,
+    }
+    end = result.makespan_hours
+    assert result.billed_hours == pytest.approx((end - 0.5) + 2.0 + (end - 3.0))
+
+
+def test_elastic_loss_without_warning() -> None:
+    """Rule 8: from the reclaim `detect` + `rendezvous` of outage, then on from the newest durable checkpoint."""
+    result = scripted(2.0, rendezvous_hours=0.1, detect_hours=0.03, interval_hours=0.5, **ELASTIC)
+    # Reclaim at 2.5 (progress 1.75, saved 1.5); half speed from 2.63 to 3.25.
+    assert hours_of(result) == {
+        "lost_work_hours": 0.25,
+        "startup_hours": 0.25,
+        "waiting_hours": 0.5,
+        "reduced_fleet_hours": 0.31,
+        "outage_hours": 0.13 + 0.1,
+    }
+
+
+def test_a_join_waits_for_the_upload_in_flight() -> None:
+    """Rule 8: the newcomer is ready at 3.25, the upload in flight is durable at 3.5: half speed until then."""
+    result = scripted(2.0, interval_hours=0.3, persist_hours=0.4, **ELASTIC, **ACTED_ON)
+    assert result.reduced_fleet_hours == pytest.approx(0.5)
+    free = scripted(2.0, interval_hours=3.0, persist_hours=0.4, **ELASTIC, **ACTED_ON)
+    assert free.reduced_fleet_hours == pytest.approx(0.375)
+
+
+def test_a_join_replaces_the_next_periodic_checkpoint() -> None:
+    """Rule 8: the interval is measured from the join's stall."""
+    # Join at 3.25 with progress 1.75 + 0.375 = 2.125; then due at 4.125, 6.125, 8.125, not at 3.75, …, 9.75.
+    result = scripted(2.0, interval_hours=2.0, stall_hours=0.1, **ELASTIC, **ACTED_ON)
+    assert result.checkpoint_hours == pytest.approx(0.1 + 3 * 0.1 + 0.1)
+
+
+def test_below_the_minimum_time_is_waiting() -> None:
+    """Rule 8: with two of three needed, the second silent loss stops the run until a replacement is ready."""
+    result = scripted(2.0, 2.2, nodes=3, min_nodes=2, interval_hours=0.5, rendezvous_hours=0.1, detect_hours=0.03)
+    # 2.5 loss (saved 1.5), 2.63 on with two of three, 2.7 loss: waiting to 3.25, 3.35 on with two, 3.45 the third is
+    # ready, 3.55 all.
+    assert hours_of(result) == {
+        "lost_work_hours": round(0.25 + 0.07 * 2 / 3, 9),
+        "startup_hours": 0.25,
+        "waiting_hours": 0.5 + 0.55,
+        "reduced_fleet_hours": round((0.07 + 0.1) / 3, 9),
+        "outage_hours": round(0.13 + 0.1 + 0.1, 9),
+    }
+    assert (result.interruptions, result.reclaimed_nodes) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("acted_on", "lost"), [(1.0, 0.0), (0.0, 1.75)])
+def test_memory_survives_below_the_minimum_only_if_the_loss_was_acted_on(acted_on: float, lost: float) -> None:
+    """Rule 8: no restore, so a bad checkpoint does no harm; without warning, the bad one is tried and all is lost."""
+    result = scripted(2.0, nodes=3, min_nodes=2, notice_success=acted_on, bulk=0.0, corruption=1.0, work_hours=4.0)
+    assert result.lost_work_hours == pytest.approx(lost)
+    below = scripted(2.0, 2.1, nodes=3, min_nodes=2, notice_success=acted_on, corruption=1.0, work_hours=4.0)
+    assert below.waiting_hours == pytest.approx(0.5 + 0.65)
+    # second loss: 0.1 h at two thirds of the speed after the first
+    assert below.lost_work_hours == pytest.approx(lost + (0.1 * 2 / 3 if lost else 0.0))
+
+
+def test_a_change_during_a_rendezvous_starts_it_over() -> None:
+    """Rule 8: losses at 2.5 and 2.6 give one outage to 2.8; newcomers ready at 3.25 and 3.35 one to 3.55."""
+    result = scripted(2.0, 2.1, nodes=3, min_nodes=1, rendezvous_hours=0.2, **ACTED_ON)
+    assert result.outage_hours == pytest.approx(0.3 + 0.3)
+
+
+def test_the_final_checkpoint_waits_for_nobody() -> None:
+    """Rule 8: a newcomer that is ready at 3.25, while the final checkpoint (3.2 to 4.2) is made, is not taken in."""
+    result = scripted(2.0, work_hours=2.0, persist_hours=1.0, rendezvous_hours=0.2, **ELASTIC, **ACTED_ON)
+    assert result.makespan_hours == pytest.approx(4.2)
+    assert result.outage_hours == pytest.approx(0.2)
+
+
+def test_elastic_run_starts_with_the_first_nodes() -> None:
+    """Rule 8: with waits that differ, the first `min_nodes` start; the others join one by one."""
+    spec = Spec(
+        work_hours=10.0, nodes=3, min_nodes=2, provision=ExponentialProvision(1.0), startup_hours=0.001, scaling=1.0
+    )
+    waits = sorted(spec.provision.wait_hours(u) for u in _wait_uniforms(spec, seed=3, run=2))
+    result = simulate_run(spec, 3, 2)
+    assert result.waiting_hours == pytest.approx(waits[1])
+    assert result.reduced_fleet_hours == pytest.approx((waits[2] - waits[1]) / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("scaling", [0.0, 0.5, 1.0])
+def test_scaling_of_a_reduced_fleet(scaling: float) -> None:
+    """Rule 8: progress advances at (k/nodes)^scaling; the rest of that time is reduced-fleet time."""
+    result = scripted(2.0, scaling=scaling, **ELASTIC, **ACTED_ON)
+    assert result.reduced_fleet_hours == pytest.approx(0.75 * (1.0 - 0.5**scaling))
+
+
+def test_elastic_bulk_loss_is_one_event() -> None:
+    """Rule 8: all go at one moment, one notice for all; the state is in nobody's memory, but was saved."""
+    result = scripted(
+        2.0, 50.0, 60.0, nodes=3, min_nodes=1, bulk=1.0, notice_hours=0.1, emergency_hours=0.05, **ACTED_ON
+    )
+    assert (result.interruptions, result.reclaimed_nodes, result.lost_work_hours) == (1.0, 3.0, 0.0)
+    # emergency to 2.45, then waiting to the replacements' startups' end at 3.25
+    assert hours_of(result) == {"startup_hours": 0.25, "waiting_hours": 0.5 + 0.8, "notice_idle_hours": 0.05}
+
+
 # Accounts.
 
 
-@pytest.mark.parametrize("fleet", ["one", "rigid"])
+@pytest.mark.parametrize("fleet", ["one", "rigid", "elastic"])
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_parts_add_up_in_every_run(fleet: str, data: st.DataObject) -> None:
@@ -457,6 +578,29 @@ def test_loss_rate_of_a_node_is_the_marginal_one(bulk: float) -> None:
     # The ratio's error: reclaimed − rate·hours has mean 0 in every run.
     assert_mean(runs.reclaimed_nodes - 0.1 * runs.billed_hours + 10.0, 10.0, gap=0.25)
     assert_mean(runs.reclaimed_nodes, float(0.1 * runs.billed_hours.mean()), gap=0.2)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "min_nodes", "bulk", "scaling"), [(2, 1, 0.0, 1.0), (4, 3, 0.0, 0.5), (4, 2, 0.3, 1.0)]
+)
+def test_elastic_fleet_equals_the_markov_chain(nodes: int, min_nodes: int, bulk: float, scaling: float) -> None:
+    """All fixed delays zero, notices always acted on: every total against the solved chain."""
+    values: dict[str, Any] = {"nodes": nodes, "min_nodes": min_nodes, "bulk": bulk, "scaling": scaling}
+    exact = solve_fleet(work_hours=10.0, rate_per_hour=0.3, mean_provision_hours=0.5, **values)
+    spec = Spec(
+        work_hours=10.0,
+        lifetime=Exponential(0.3),
+        provision=ExponentialProvision(0.5),
+        notice_success=1.0,
+        **values,
+    )
+    runs = simulate(spec, runs=800, seed=4, engine="reference")
+    assert_mean(runs.makespan_hours, exact.makespan_hours, gap=0.03)
+    assert_mean(runs.waiting_hours, exact.waiting_hours, gap=0.2)
+    assert_mean(runs.reduced_fleet_hours, exact.reduced_fleet_hours, gap=0.12)
+    assert_mean(runs.interruptions, exact.interruptions, gap=0.12)
+    assert_mean(runs.reclaimed_nodes, exact.reclaimed_nodes, gap=0.12)
+    assert np.all(runs.lost_work_hours == 0.0)
 
 
 def test_uncertain_rate_has_the_posterior_mean() -> None:
