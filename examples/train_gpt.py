@@ -44,7 +44,8 @@ class Block(nn.Module):
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True
         )
         hidden = hidden + self.drop(self.out(attended.transpose(1, 2).reshape(b, t, c)))
-        return hidden + self.drop(self.mlp(self.norm_2(hidden)))
+        out: torch.Tensor = hidden + self.drop(self.mlp(self.norm_2(hidden)))
+        return out
 
 
 class GPT(nn.Module):

@@ -68,7 +68,7 @@ def launch(config: str, script: str, arguments: tuple[str, ...], dry_run: bool, 
     plan = plan_launch(Path(config), LaunchOptions(**options), Path(script), arguments)
     if dry_run:
         check_machine(plan.config, script=Path(script), hosts_store=plan.hosts_store)
-        click.echo(shlex.join(plan.command))
+        click.echo(shlex.join(["torchrun", *plan.arguments]))
         return
     sys.exit(run_launch(plan, script=Path(script)))
 

@@ -145,7 +145,7 @@ class Attempt:
                 _log.warning("status.json could not be written: %s", error)
 
     def restored(self, state: RestoredState | None, seconds: float) -> None:
-        """Say, in telemetry and in one line, where training goes on."""
+        """Say, in telemetry and in one line, where training goes on (the checkpointer has said what it restored)."""
         step = 0 if state is None else state.step
         self.durable_step = None if state is None else state.step
         self.telemetry.at_step(step)
@@ -154,17 +154,9 @@ class Attempt:
         self.write_status("running", step=step)
         if state is None:
             self.telemetry.emit("restored", step=0, restore_seconds=seconds)
-            _log.info("nothing to restore: starting at step 0")
+            if self.placement.rank == 0:
+                _log.info("nothing to restore: starting at step 0")
             return
-        self.telemetry.emit(
-            "restored",
-            step=step,
-            checkpoint=state.name,
-            restore_seconds=seconds,
-            source=state.source,
-            skipped=tuple(f"{name}: {reason}" for name, reason in state.skipped),
-        )
-        _log.info("%s", state.line or f"restored {state.name} ({state.source})")
         if state.world_size != self.placement.world_size:
             self.telemetry.emit("rescaled", step=step, previous_world_size=state.world_size)
 
@@ -209,8 +201,6 @@ class Attempt:
         return BackgroundUploader(self.telemetry, _Prefixed(target, self.config.run_id))
 
     def _on_checkpoint_event(self, name: str, fields: Mapping[str, object]) -> None:
-        if name == "restored":
-            return  # the run writes that one itself, with what it knows besides
         self.telemetry.on_event(name, fields)
         if name == "checkpoint_durable":
             step = fields.get("step")

@@ -10,7 +10,7 @@ from harness.agreement import Agreed, Agreement
 from harness.attempt import Attempt
 from harness.board import NoticeBoard
 from harness.environment import minimum_nodes
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, ExternalServiceError
 from harness.leaving import LeavingError
 from harness.policy import EverySteps, SaveContext, SavePolicy, interval_steps
 from harness.position import Position
@@ -141,7 +141,7 @@ class Boundary:
                 name = handle.name
                 attempt.checkpointer.wait(timeout_seconds=attempt.config.notices.emergency_budget_seconds)
             durable = True
-        except CheckpointError as error:
+        except (CheckpointError, ExternalServiceError) as error:
             _log.error("the emergency save of step %d did not become durable: %s", step, error)
         if not attempt.leads_node:
             return

@@ -121,6 +121,14 @@ _PEER_LOSS_SIGNS = (
 )
 
 
+def describe_peer_loss(error: BaseException) -> str:
+    """The first sentence of a backend's error, without the source file that it begins with."""
+    text = " ".join(str(error).split())
+    if text.startswith("[/"):
+        text = text.partition("] ")[2] or text
+    return text.partition(". This is typically")[0][:160]
+
+
 def is_peer_loss(error: BaseException) -> bool:
     """Whether `error` says that another process of the job is gone, rather than that this one has a bug.
 

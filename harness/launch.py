@@ -57,11 +57,12 @@ class Plan:
     config_path: Path
     node: int | None
     hosts_store: bool
-    command: tuple[str, ...]
+    arguments: tuple[str, ...]
+    """Of torchrun."""
 
 
 def plan_launch(config_path: Path, options: LaunchOptions, script: Path, arguments: Sequence[str]) -> Plan:
-    """The torchrun command for this node; InvalidInputError for a config or an option that cannot be used."""
+    """What torchrun is to do on this node; InvalidInputError for a config or an option that cannot be used."""
     loaded = load_run_config(config_path)
     changed = {
         name: value
@@ -86,10 +87,7 @@ def plan_launch(config_path: Path, options: LaunchOptions, script: Path, argumen
     rdzv_conf = torchrun.rdzv_conf.model_dump(exclude_none=True)
     if local and not hosts_store:
         rdzv_conf["is_host"] = False
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
+    flags = [
         f"--nnodes={torchrun.nnodes}",
         f"--nproc-per-node={torchrun.nproc_per_node}",
         f"--rdzv-backend={torchrun.rdzv_backend}",
@@ -101,10 +99,10 @@ def plan_launch(config_path: Path, options: LaunchOptions, script: Path, argumen
         f"--shutdown-timeout={torchrun.shutdown_timeout_seconds}",
     ]
     if options.local_addr:
-        command.append(f"--local-addr={options.local_addr}")
+        flags.append(f"--local-addr={options.local_addr}")
     if options.log_dir:
-        command += [f"--log-dir={options.log_dir}", "--tee=3"]
-    return Plan(config, config_path, node, hosts_store, (*command, str(script), *arguments))
+        flags += [f"--log-dir={options.log_dir}", "--tee=3"]
+    return Plan(config, config_path, node, hosts_store, (*flags, str(script), *arguments))
 
 
 def launch(plan: Plan, *, script: Path) -> int:
@@ -119,7 +117,7 @@ def launch(plan: Plan, *, script: Path) -> int:
     adopt_orphans()
     with _Signals() as signals:
         agent = subprocess.Popen(
-            plan.command,
+            [sys.executable, "-m", "harness.agent", *plan.arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C reaches this process only, which passes it on once

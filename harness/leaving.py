@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from harness.attempt import Attempt
 from harness.board import NoticeBoard
-from harness.environment import is_peer_loss
+from harness.environment import describe_peer_loss, is_peer_loss
 from harness.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -67,9 +67,9 @@ def end_with_error(error: BaseException, attempt: Attempt | None, board: NoticeB
         _end_agent(attempt, board)
         raise SystemExit(EXIT_BUG) from None
     if is_peer_loss(error):
-        line = " ".join(str(error).split())[:200]
+        line = f"lost another process of the job after step {step}: {describe_peer_loss(error)}"
         _record("interrupted", "peer-lost", line, attempt, step)
-        _log.warning("lost another process of the job after step %d: %s", step, line)
+        _log.warning("%s", line)
         raise SystemExit(EXIT_INTERRUPTED_RESUMABLE) from None
     line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     again = _failed_here_before(attempt, line, step)

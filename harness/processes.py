@@ -17,7 +17,13 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-_AGENT_MARKS = ("torch.distributed.run", "torch/distributed/run.py", "torchrun", "torch.distributed.launch")
+_AGENT_MARKS = (
+    "harness.agent",
+    "torch.distributed.run",
+    "torch/distributed/run.py",
+    "torchrun",
+    "torch.distributed.launch",
+)
 
 
 def command_line(pid: int) -> list[str]:

@@ -127,6 +127,14 @@ class CheckpointFailed(Event):
     error: str
 
 
+class CheckpointSkipped(Event):
+    """A save was due while another was in flight, and the config says to skip it then."""
+
+    event: Literal["checkpoint_skipped"] = "checkpoint_skipped"
+    checkpoint: str | None = None
+    reason: str = "periodic"
+
+
 class NoticeReceived(Event):
     """A source announced that this node will be taken."""
 
@@ -181,6 +189,7 @@ AnyEvent = Annotated[
     | CheckpointLocal
     | CheckpointDurable
     | CheckpointFailed
+    | CheckpointSkipped
     | NoticeReceived
     | EmergencySaved
     | Rescaled
@@ -198,6 +207,7 @@ EVENT_NAMES: tuple[str, ...] = (
     "checkpoint_local",
     "checkpoint_durable",
     "checkpoint_failed",
+    "checkpoint_skipped",
     "notice",
     "emergency_saved",
     "rescaled",

@@ -25,6 +25,8 @@ from harness.telemetry.schema import build_event
 _log = logging.getLogger("harness.telemetry")
 
 TARGET_PREFIX = "telemetry/"
+UNCLAIMED = "unclaimed"
+"""Attempt id of events of a process that ended before the attempt had one."""
 
 
 class BytesTarget(Protocol):
@@ -76,8 +78,9 @@ class TelemetryWriter:
         self.path = telemetry_file(directory, node)
         self._clock = clock or SystemClock()
         self._common: dict[str, Any] = {"run_id": run_id, "node": node, "rank": rank, "world_size": world_size}
-        self._attempt_id = "unclaimed"
+        self._attempt_id: str | None = None
         self._generation: int | None = None
+        self._held: list[tuple[str, dict[str, Any]]] = []
         self._step = 0
         self._lock = threading.Lock()
         self._complained: set[str] = set()
@@ -85,8 +88,12 @@ class TelemetryWriter:
         self._close_torn_line()
 
     def claim(self, attempt_id: str, generation: int | None) -> None:
-        """Every event from here on carries this attempt and generation."""
-        self._attempt_id, self._generation = attempt_id, generation
+        """Every event carries this attempt and generation, those that came before too: they were held back."""
+        with self._lock:
+            self._attempt_id, self._generation = attempt_id, generation
+            held, self._held = self._held, []
+        for name, document in held:
+            self._write(name, document)
 
     def at_step(self, step: int) -> None:
         """The step that events carry which do not name their own."""
@@ -99,12 +106,18 @@ class TelemetryWriter:
             **self._common,
             "wall_time": self._clock.wall(),
             "monotonic_seconds": self._clock.monotonic(),
-            "attempt_id": self._attempt_id,
-            "generation": self._generation,
             "step": self._step if step is None else step,
         }
+        with self._lock:
+            if self._attempt_id is None:
+                self._held.append((name, document))
+                return
+        self._write(name, document)
+
+    def _write(self, name: str, document: dict[str, Any]) -> None:
+        identity = {"attempt_id": self._attempt_id or UNCLAIMED, "generation": self._generation}
         try:
-            event = build_event(name, document)
+            event = build_event(name, {**document, **identity})
         except ValidationError as report:
             self._complain(f"event {name}", str(report.errors(include_url=False)[0]))
             return
@@ -134,7 +147,9 @@ class TelemetryWriter:
         return True
 
     def close(self) -> None:
-        """Later events are dropped."""
+        """Write what is held back (an attempt that ended before it was claimed); later events are dropped."""
+        if self._attempt_id is None:
+            self.claim(UNCLAIMED, None)
         with self._lock:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
