@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from simulator import draws
@@ -23,6 +24,8 @@ class Copies:
     def __init__(self, spec: Spec, seed: int, run: int) -> None:
         self._spec, self._seed, self._run = spec, seed, run
         self._kept: list[Copy] = []
+        self._coming: list[Copy] = []
+        """Emergency saves: certain, so that they count as saved, but durable only later."""
         self._verdicts = 0
         self._gib_hours = 0.0
         self._puts = 0
@@ -31,23 +34,34 @@ class Copies:
     @property
     def newest_progress(self) -> float:
         """What a restore would bring back if the newest copy is good; 0 when there is none (rule 4)."""
-        return self._kept[-1].progress if self._kept else 0.0
+        return max((copy.progress for copy in (*self._kept, *self._coming)), default=0.0)
 
     def is_saved(self, progress: float) -> bool:
         """Whether nothing would be lost by a restore; the start of the job needs no copy."""
         return progress <= self.newest_progress + TOLERANCE_HOURS
 
-    def add(self, progress: float, durable_at: float) -> None:
-        """A new durable copy; the oldest goes when there are more than `keep_last` (rule 6).
+    def add(self, progress: float, now: float) -> None:
+        """A copy that is durable now; the oldest goes when there are more than `keep_last` (rule 6)."""
+        self._settle(now)
+        self._keep(Copy(progress, now))
 
-        `durable_at` may lie ahead (an emergency save that always succeeds): the oldest is paid for until then.
-        A periodic upload may become durable after an emergency copy of later progress; "oldest" is by progress.
-        """
-        self._kept.append(Copy(progress, durable_at))
-        self._kept.sort(key=lambda copy: copy.progress)
+    def add_later(self, progress: float, durable_at: float) -> None:
+        """An emergency save, which always succeeds, and is durable later."""
+        self._coming.append(Copy(progress, durable_at))
+
+    def _settle(self, now: float) -> None:
+        """Emergency saves that have become durable by now, in their order."""
+        for copy in [copy for copy in self._coming if copy.durable_at <= now]:
+            self._coming.remove(copy)
+            self._keep(copy)
+
+    def _keep(self, copy: Copy) -> None:
+        # A periodic upload may become durable after an emergency copy of later progress: "oldest" is by progress.
+        self._kept.append(copy)
+        self._kept.sort(key=lambda kept: kept.progress)
         self._puts += self._spec.shards
         if len(self._kept) > self._spec.keep_last:
-            self._delete(0, durable_at)
+            self._delete(0, copy.durable_at)
 
     def restore(self, now: float) -> bool:
         """Read the newest copy at the end of a startup: True when it is good (or the job starts from 0), False when
@@ -55,6 +69,7 @@ class Copies:
 
         A verdict is drawn once per copy, at its first restore that completes.
         """
+        self._settle(math.inf)
         if not self._kept:
             return True
         newest = self._kept[-1]
@@ -75,6 +90,7 @@ class Copies:
         The final copy becomes durable at the end: its puts are paid, its storage lasts no time.
         """
         spec = self._spec
+        self._settle(end)
         gib_hours = self._gib_hours + sum(spec.checkpoint_gib * (end - copy.durable_at) for copy in self._kept)
         puts = self._puts + spec.shards
         return (

@@ -233,7 +233,7 @@ class Job(ABC):
         again.
         """
         if not self.copies.is_saved(self.progress):
-            self.copies.add(self.progress, self._emergency_durable_at(notice))
+            self.copies.add_later(self.progress, self._emergency_durable_at(notice))
         self.restart_interval()
 
     def _emergency_durable_at(self, notice: Notice) -> float:
