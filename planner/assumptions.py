@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from harness.errors import InvalidInputError, did_you_mean
@@ -65,6 +66,7 @@ class Assumptions:
         return tuple(self._rows.values())
 
 
+@cache
 def load_assumptions(directory: Path | None = None) -> Assumptions:
     """The bundled assumptions (or those of another folder of tables)."""
     rows = (

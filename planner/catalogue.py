@@ -24,6 +24,7 @@ OLD_PRICE = "old-price"
 NO_SPOT = "spot-price-missing"
 NO_ON_DEMAND = "on-demand-price-missing"
 ACCELERATOR_ONLY = "accelerator-only-price"
+ZONE_ALIAS = "zone-name-of-one-account"
 
 FLAGS: Mapping[str, str] = {
     FAR_BELOW_SIBLINGS: "the spot price is under half the median of its discounted sibling zones: check it before use",
@@ -32,6 +33,7 @@ FLAGS: Mapping[str, str] = {
     OLD_PRICE: "the spot price is much older than the newest of its provider",
     NO_SPOT: "no spot price is known here",
     NO_ON_DEMAND: "no on-demand price is known in this region",
+    ZONE_ALIAS: "the zone is called so in one account only; zone ids (use1-az1) mean the same to everybody",
     ACCELERATOR_ONLY: "the source prices the accelerators without the virtual machine: no price of the whole is known",
 }
 
@@ -152,9 +154,8 @@ class Catalogue:
 
         Raises InvalidInputError, with the nearest name, when there is none.
         """
-        if provider is not None and provider not in tables.PROVIDERS:
-            hint = did_you_mean(provider, tables.PROVIDERS)
-            raise InvalidInputError("provider", provider, f"one of {', '.join(tables.PROVIDERS)}", hint)
+        if provider is not None:
+            self.require_provider(provider)
         candidates = [row for row in self.instances if provider in (None, row.provider)]
         for row in candidates:
             if row.name.casefold() == name.casefold():
@@ -162,6 +163,13 @@ class Catalogue:
         where = f" of {provider}" if provider else ""
         guess = did_you_mean(name, (row.name for row in candidates))
         raise InvalidInputError("instance", name, f"an accelerator instance type{where} from the catalogue", guess)
+
+    @staticmethod
+    def require_provider(name: str) -> None:
+        """InvalidInputError, with the nearest, unless `name` is a provider of the catalogue."""
+        if name not in tables.PROVIDERS:
+            hint = did_you_mean(name, tables.PROVIDERS)
+            raise InvalidInputError("provider", name, f"one of {', '.join(tables.PROVIDERS)}", hint)
 
     def with_accelerator(self, name: str, count: int | None = None) -> tuple[Instance, ...]:
         """The instance types with this accelerator (``A100`` means every A100) and, if given, so many per node.
@@ -321,6 +329,8 @@ def _spot_offer(spot: Price, on_demand: Price | None) -> Offer:
         flags.append(ACCELERATOR_ONLY)
     if spot.zone is None:
         flags.append(REGION_LEVEL)
+    elif spot.provider == "aws" and spot.zone.startswith(spot.region):
+        flags.append(ZONE_ALIAS)
     if on_demand is None:
         flags.append(NO_ON_DEMAND)
     elif spot.usd_per_hour >= _NO_DISCOUNT_SHARE * on_demand.usd_per_hour:

@@ -27,6 +27,7 @@ from harness.errors import InvalidInputError, did_you_mean
 from harness.telemetry.schema import Profile
 from planner import tables
 from planner.assumptions import Assumptions, load_assumptions
+from planner.bands import SHARES, Band, load_bands
 from planner.catalogue import Instance
 from planner.data_files import Row, read_table
 from planner.profile import profile_as_of, profile_source
@@ -48,9 +49,6 @@ FLAGS = {
     LITTLE_EXPOSURE: "no reclaim seen, and too few node-hours to say much",
 }
 
-# (share reclaimed in a trailing month) of each Spot Advisor band; the top one is open.
-BANDS: tuple[tuple[float, float | None], ...] = ((0.0, 0.05), (0.05, 0.10), (0.10, 0.15), (0.15, 0.20), (0.20, None))
-_NO_DATA_SAVINGS_PERCENT = 90.0
 # Without a single reclaim, fewer node-hours than a day cannot outrank what others measured.
 _LITTLE_EXPOSURE_HOURS = 24.0
 _NOT_BY_DEFAULT = frozenset({NO_DATA_DEFAULT, UNKNOWN_INSTANCE})
@@ -93,21 +91,23 @@ def hazard_sources(
     region: str | None,
     *,
     profile: Profile | None = None,
+    bands: Sequence[Band] | None = None,
     assumptions: Assumptions | None = None,
     directory: Path | None = None,
 ) -> tuple[HazardSource, ...]:
     """Every source that says something about `instance` in `region` (None: any), best first; empty when none does.
 
-    `profile` is a measured one of this job; `directory` another folder of tables.
+    `profile` is a measured one of this job; `bands` are newer ones than the bundled (`planner.prices`); `directory` is
+    another folder of tables.
     """
     stated = assumptions or load_assumptions(directory)
     sources: list[HazardSource] = []
     if profile is not None and profile.exposure_hours > 0.0 and profile.instance in (None, instance.name):
         sources.append(_profile_source(profile))
-    published, advisor = _tables(directory)
+    published = _published(directory)
     own = [row for row in published if _is_about(row, instance) and row.optional_text("region") in (None, region)]
     sources += [_published_source(row, stated) for row in sorted(own, key=lambda row: row.text("method") != "measured")]
-    sources += _advisor_sources(instance, region, advisor, stated)
+    sources += _advisor_sources(instance, region, load_bands(directory) if bands is None else bands, stated)
     estimate = _same_accelerator(instance, published, stated, directory)
     if estimate is not None:
         sources.append(estimate)
@@ -186,7 +186,7 @@ def band_rates_per_hour(band_index: int, assumptions: Assumptions) -> tuple[floa
     T = `band_exposure_hours` (a whole month up), low its lower end at the same T, high its upper end at
     T = `band_session_hours`.  The open band's middle is `open_band_share`.
     """
-    lower, upper = BANDS[band_index]
+    lower, upper = SHARES[band_index]
     month = assumptions.value("band_exposure_hours")
     session = assumptions.value("band_session_hours")
     middle = assumptions.value("open_band_share") if upper is None else 0.5 * (lower + upper)
@@ -199,8 +199,8 @@ def _rate(share: float, hours: float) -> float:
 
 
 @cache
-def _tables(directory: Path | None) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    return read_table(tables.INTERRUPTION_RATES, directory), read_table(tables.SPOT_ADVISOR, directory)
+def _published(directory: Path | None) -> tuple[Row, ...]:
+    return read_table(tables.INTERRUPTION_RATES, directory)
 
 
 def _is_about(row: Row, instance: Instance) -> bool:
@@ -253,50 +253,44 @@ def _middle(row: Row, low: float, high: float) -> float:
 
 
 def _advisor_sources(
-    instance: Instance, region: str | None, advisor: Iterable[Row], assumptions: Assumptions
+    instance: Instance, region: str | None, bands: Iterable[Band], assumptions: Assumptions
 ) -> list[HazardSource]:
-    mine = [row for row in advisor if _is_about(row, instance)]
-    here = [row for row in mine if row.text("region") == region]
-    elsewhere = [row for row in mine if row.text("region") != region and not _is_no_data(row)]
+    mine = [band for band in bands if band.provider == instance.provider and band.instance == instance.name]
+    here = next((band for band in mine if band.region == region), None)
+    elsewhere = [band for band in mine if band.region != region and not band.looks_like_no_data]
     sources = []
-    if here and not _is_no_data(here[0]):
-        sources.append(_advisor_source("spot-advisor", here[0], assumptions, ()))
+    if here is not None and not here.looks_like_no_data:
+        sources.append(_advisor_source("spot-advisor", here, assumptions, ()))
     elif elsewhere:
         sources.append(_other_regions(elsewhere, assumptions))
-    if here and _is_no_data(here[0]):
-        sources.append(_advisor_source("spot-advisor-no-data", here[0], assumptions, (NO_DATA_DEFAULT,)))
+    if here is not None and here.looks_like_no_data:
+        sources.append(_advisor_source("spot-advisor-no-data", here, assumptions, (NO_DATA_DEFAULT,)))
     return sources
 
 
-def _is_no_data(row: Row) -> bool:
-    return row.number("band_index") == 0.0 and row.number("savings_percent") >= _NO_DATA_SAVINGS_PERCENT
-
-
-def _advisor_source(name: str, row: Row, assumptions: Assumptions, flags: tuple[str, ...]) -> HazardSource:
-    low, point, high = band_rates_per_hour(int(row.number("band_index")), assumptions)
+def _advisor_source(name: str, band: Band, assumptions: Assumptions, flags: tuple[str, ...]) -> HazardSource:
+    low, point, high = band_rates_per_hour(band.index, assumptions)
     if high is None:
         flags = (*flags, OPEN_BAND)
-    note = f"{row.text('band_label')} of capacity reclaimed in a trailing month, {_conversion(assumptions)}"
-    return HazardSource(
-        name, Exponential(point), point, None, None, row.text("source"), row.text("as_of"), note, low, high, flags
-    )
+    note = f"{band.label} of capacity reclaimed in a trailing month, {_conversion(assumptions)}"
+    return HazardSource(name, Exponential(point), point, None, None, band.source, band.as_of, note, low, high, flags)
 
 
-def _other_regions(rows: Sequence[Row], assumptions: Assumptions) -> HazardSource:
-    rates = [band_rates_per_hour(int(row.number("band_index")), assumptions) for row in rows]
+def _other_regions(bands: Sequence[Band], assumptions: Assumptions) -> HazardSource:
+    rates = [band_rates_per_hour(band.index, assumptions) for band in bands]
     point = statistics.median(rate[1] for rate in rates)
     highs = [rate[2] for rate in rates]
     high = None if None in highs else max(value for value in highs if value is not None)
     flags = (OTHER_REGION, *((OPEN_BAND,) if high is None else ()))
-    note = f"median of {len(rows)} other regions' monthly bands, {_conversion(assumptions)}"
+    note = f"median of {len(bands)} other regions' monthly bands, {_conversion(assumptions)}"
     return HazardSource(
         name="spot-advisor-other-regions",
         lifetime=Exponential(point),
         rate_per_hour=point,
         events=None,
         exposure_hours=None,
-        source=rows[0].text("source"),
-        as_of=rows[0].text("as_of"),
+        source=bands[0].source,
+        as_of=bands[0].as_of,
         note=note,
         rate_low_per_hour=min(rate[0] for rate in rates),
         rate_high_per_hour=high,

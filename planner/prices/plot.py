@@ -1,0 +1,84 @@
+"""Price pictures: history as steps, or what each place costs now.  Matplotlib without a screen."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from harness.errors import InvalidInputError
+from planner.catalogue import Offer
+from planner.prices.history import ZoneHistory
+
+FORMATS = (".png", ".svg", ".pdf")
+_MOST_LINES = 12
+
+
+def check_plot_path(path: Path) -> None:
+    """InvalidInputError unless a picture can be written to `path`."""
+    if path.suffix.lower() not in FORMATS:
+        raise InvalidInputError("--plot", path, f"a file ending in {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise InvalidInputError("--plot", path, "a file in an existing folder")
+
+
+def plot_prices(path: Path, histories: Sequence[ZoneHistory], offers: Sequence[Offer], *, until: datetime) -> None:
+    """Write the picture: price against time up to `until` where there is a history, else one mark per place.
+
+    Whole or not at all.  InvalidInputError when there is nothing to draw or the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    check_plot_path(path)
+    figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    if histories:
+        # The cheapest now first: with many zones, those are the ones that a plan would take.
+        cheapest = sorted(histories, key=lambda history: history.usd_per_hour[-1])[:_MOST_LINES]
+        for history in cheapest:
+            times = [*history.times, until]
+            prices = [*history.usd_per_hour, history.usd_per_hour[-1]]
+            axes.step(times, prices, where="post", label=f"{history.instance} {history.zone}")  # type: ignore[arg-type]
+        left_out = len(histories) - len(cheapest)
+        title = "Spot price" + (f" (the {_MOST_LINES} cheapest of {len(histories)} zones)" if left_out else "")
+        axes.set_title(title)
+        axes.set_ylabel("USD per hour")
+        axes.set_ylim(bottom=0.0)
+        axes.legend(fontsize="small")
+        figure.autofmt_xdate()
+    else:
+        priced = [offer for offer in offers if offer.spot_usd_per_hour is not None][: 4 * _MOST_LINES]
+        if not priced:
+            raise InvalidInputError("--plot", path, "a selection with at least one spot price")
+        labels = [f"{offer.instance} {offer.place}" for offer in priced]
+        axes.scatter([offer.spot_usd_per_hour or 0.0 for offer in priced], labels, label="spot")
+        known = [(o.on_demand_usd_per_hour, name) for o, name in zip(priced, labels, strict=True)]
+        whole = [(usd, name) for usd, name in known if usd is not None]
+        axes.scatter([usd for usd, _ in whole], [name for _, name in whole], marker="|", label="on-demand")
+        axes.set_xlim(left=0.0)
+        axes.set_xlabel("USD per hour")
+        axes.invert_yaxis()
+        axes.legend(fontsize="small")
+        figure.set_figheight(max(3.0, 0.22 * len(priced) + 1.0))
+    _save(figure, path)
+
+
+def _save(figure: object, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    assert isinstance(figure, Figure)
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as stream:
+            temporary = Path(stream.name)
+            figure.savefig(stream, format=path.suffix[1:].lower())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise InvalidInputError("--plot", path, "a file that can be written", str(error)) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
