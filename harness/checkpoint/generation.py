@@ -124,11 +124,14 @@ class Lineage:
 
 
 def read_lineage(target: Target, run_id: str) -> Lineage:
-    """The records of all generations; a damaged one is an error, because what it disowned is unknown."""
-    records = []
-    for name in target.children(f"{run_id}/{GENERATIONS}/"):
+    """The records of all generations; an empty `run_id` when the target is the run's own prefix.
+
+    A damaged record is a CorruptCheckpointError: what it disowned is unknown.
+    """
+    folder, records = f"{run_id}/{GENERATIONS}/".lstrip("/"), []
+    for name in target.children(folder):
         if match := _RECORD.fullmatch(name):
-            key = f"{run_id}/{GENERATIONS}/{name}"
+            key = folder + name
             records.append((int(match.group(1)), unseal(RestoreRecord, target.get_bytes(key), key).restored))
     return Lineage(tuple(sorted(records, key=lambda record: record[0])))
 

@@ -58,3 +58,6 @@ class Target(Protocol):
 
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
+
+    def local_path(self, key: str) -> Path | None:
+        """The file that holds the object, where it is a file on this machine; None elsewhere."""

@@ -105,6 +105,9 @@ class DirectoryTarget:
         with self._explained("read", key):
             return self._path(key).is_file()
 
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
     def _path(self, key: str) -> Path:
         return self._root / check_relative_path(key)
 

@@ -8,15 +8,18 @@ every put carries a checksum that the store verifies, and every get asks for one
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.checkpoint.names import check_relative_path
 from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
-from harness.errors import ExternalServiceError
+from harness.errors import CorruptCheckpointError, ExternalServiceError
+
+T = TypeVar("T")
 
 _MIB = 1024 * 1024
 _PART_BYTES = 16 * _MIB
@@ -69,6 +72,7 @@ class S3Target:
             num_download_attempts=max_attempts,
             max_bandwidth=None if limit is None else int(limit * _MIB),
         )
+        self._max_attempts = max_attempts
         self._checksum = _checksum_algorithm()
 
     @property
@@ -104,21 +108,45 @@ class S3Target:
                     # Taken: by somebody else, or by this very put when its answer was lost and botocore sent it again.
                     return self.get_bytes(key) == data
                 # 409: another conditional put on the key is being decided; the winner shows at the next try.
-                time.sleep(0.05 * 2**attempt)
+                time.sleep(random.uniform(0.0, 0.1 * 2**attempt))  # noqa: S311 - jitter, no secret
             else:
                 return True
         raise ExternalServiceError(f"{self.uri}/{key}: the store keeps answering 409 to a conditional put")
 
     def get_bytes(self, key: str) -> bytes:
-        with self._explained("read", key):
+        def read() -> bytes:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), ChecksumMode="ENABLED")
             data: bytes = answer["Body"].read()
             return data
 
+        return self._reading(key, read)
+
     def get_file(self, key: str, path: Path) -> None:
-        extra = {"ChecksumMode": "ENABLED"}
-        with self._explained("read", key):
+        def download() -> None:
+            extra = {"ChecksumMode": "ENABLED"}
             self._client.download_file(self._bucket, self._key(key), str(path), ExtraArgs=extra, Config=self._transfer)
+
+        self._reading(key, download)
+
+    def _reading(self, key: str, read: Callable[[], T]) -> T:
+        """`read`, again when a body broke off or failed its checksum: botocore retries requests, not their bodies."""
+        from botocore.exceptions import FlexibleChecksumError, IncompleteReadError, ResponseStreamingError
+
+        for attempt in range(self._max_attempts):
+            last = attempt == self._max_attempts - 1
+            with self._explained("read", key):
+                try:
+                    return read()
+                except FlexibleChecksumError as error:
+                    if last:
+                        raise CorruptCheckpointError(
+                            f"{key} on {self.uri} differs from the checksum that it was stored with"
+                        ) from error
+                except (IncompleteReadError, ResponseStreamingError):
+                    if last:
+                        raise
+            time.sleep(random.uniform(0.0, min(20.0, 0.1 * 2**attempt)))  # noqa: S311 - jitter, no secret
+        raise AssertionError("the last attempt returns or raises")
 
     def list(self, prefix: str) -> tuple[ObjectInfo, ...]:
         with self._explained("list", prefix):
@@ -165,6 +193,9 @@ class S3Target:
         except MissingObjectError:
             return False
         return True
+
+    def local_path(self, key: str) -> Path | None:  # noqa: ARG002 - the protocol's
+        return None
 
     def _key(self, key: str) -> str:
         return self._prefix + check_relative_path(key)
