@@ -40,6 +40,14 @@ POLICY_CODES = {
 }
 """Code of each policy that needs no memory, by the name that users write."""
 
+ADAPTIVE_NAME = "adaptive"
+"""The policy of `simulator.adaptive`: least expected cost under what it has seen; it needs a memory and a table."""
+
+POLICY_NAMES = (*POLICY_CODES, ADAPTIVE_NAME)
+
+SPOT_PRICE_TICKS = ("same", "next")
+"""At which tick's price a replay charges spot (rule 8)."""
+
 TOLERANCE_SECONDS = 1e-7
 """Two progress values closer than this are a tie.
 

@@ -8,6 +8,6 @@ Files are read by `planner.replay_inputs`; nothing here knows where a series com
 """
 
 from simulator.replay.inputs import Job, Market
-from simulator.replay.windows import POLICIES, WindowResult, replay
+from simulator.replay.windows import WindowResult, replay
 
-__all__ = ["POLICIES", "Job", "Market", "WindowResult", "replay"]
+__all__ = ["Job", "Market", "WindowResult", "replay"]

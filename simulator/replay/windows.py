@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 
 from harness.errors import InvalidInputError, did_you_mean
 from simulator.adaptive import new_table
-from simulator.policies import NONE, ON_DEMAND, POLICY_CODES, SPOT
+from simulator.policies import ADAPTIVE_NAME, NONE, ON_DEMAND, POLICY_CODES, POLICY_NAMES, SPOT, SPOT_PRICE_TICKS
 from simulator.replay.inputs import Job, Market
 from simulator.replay.kernel import run_adaptive, run_plain
-
-ADAPTIVE_NAME = "adaptive"
-POLICIES = (*POLICY_CODES, ADAPTIVE_NAME)
-"""Names of the policies that `replay` knows."""
-
-SPOT_PRICE_TICKS = ("same", "next")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +75,9 @@ def replay(
 
     Raises InvalidInputError for an unknown policy, a window beyond the trace or one that ends before the deadline.
     """
-    if policy not in POLICIES:
-        raise InvalidInputError("policy", policy, f"one of {', '.join(POLICIES)}", did_you_mean(policy, POLICIES))
+    if policy not in POLICY_NAMES:
+        choices = f"one of {', '.join(POLICY_NAMES)}"
+        raise InvalidInputError("policy", policy, choices, did_you_mean(policy, POLICY_NAMES))
     if spot_price_tick not in SPOT_PRICE_TICKS:
         raise InvalidInputError("spot_price_tick", spot_price_tick, "same or next")
     charged = market.spot_usd_per_hour
