@@ -60,6 +60,12 @@ class Comparison:
         """Lowest AIC."""
         return self.fits[0]
 
+    @property
+    def preferred(self) -> Fit:
+        """The fit with the fewest parameters among those within 2 of the lowest AIC, which data cannot tell apart."""
+        close = [fit for fit in self.fits if fit.aic - self.best.aic <= 2.0]
+        return min(close, key=lambda fit: len(fit.parameters))
+
 
 _NARROWEST_RISE = 0.02
 """Least τ₂ over the longest life: below, the likelihood grows without bound as a spike on that one life, as it does
@@ -230,10 +236,15 @@ def _bathtub(seen: Observations, cap_hours: float | None) -> Fit:
     notes = []
     if cap_hours is not None:
         notes.append(f"cap_hours {cap_hours:g} was given, not fitted")
+    if point[3] <= _NARROWEST_RISE * longest * 1.001:
+        notes.append(f"tau2_hours is at its lower bound, {_NARROWEST_RISE:.0%} of the longest life")
     if any(error is None for error in errors):
         at_edge = 1.0 - kernels.bathtub_cdf(longest, *point) < 1e-6
-        reason = "the longest life lies where F reaches 1" if at_edge else "the data do not determine all parameters"
-        notes.append(f"{reason}: no standard errors")
+        notes.append(
+            "no standard errors, and an AIC that flatters it: the longest life lies where F reaches 1"
+            if at_edge
+            else "no standard errors: the data do not determine all parameters"
+        )
     return Fit(
         "bathtub",
         Bathtub(**parameters, cap_hours=cap_hours),
