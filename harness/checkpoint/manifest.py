@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.checkpoint.names import check_component_name, check_relative_path, parse_checkpoint_name
-from harness.errors import CorruptCheckpointError
+from harness.errors import CorruptCheckpointError, InvalidInputError
 from harness.validation import StrictModel
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -70,8 +70,11 @@ class _Described(StrictModel):
     @field_validator("components")
     @classmethod
     def _component_names(cls, components: dict[str, ComponentEntry]) -> dict[str, ComponentEntry]:
-        for name in components:
-            check_component_name(name)
+        try:
+            for name in components:
+                check_component_name(name)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from None
         return components
 
     @model_validator(mode="after")
