@@ -1,4 +1,4 @@
-"""`python -m harness`: launch a run, report on one, test the interruption path."""
+"""`python -m harness`: launch a run, report on one, look at its checkpoints, test the interruption path."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from harness.checkpoint.commands import COMMANDS
 from harness.errors import EXIT_CTRL_C, SpotPlannerError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Train on interruptible instances: launch, report, and test the interruption path."""
+    """Train on interruptible instances: launch, report, look at checkpoints, and test the interruption path."""
 
 
 class _LaunchCommand(click.Command):
@@ -122,6 +123,10 @@ def fake_metadata(
             run_when_step(watcher, when_step, lambda: metadata.announce(seconds=notice_seconds), stop=stop)
             click.echo(f"step {when_step} was reached: reclaim announced, {notice_seconds:g} s left")
         stop.wait()
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 def cli() -> None:
