@@ -78,6 +78,7 @@ class Run:
         self._components: dict[str, Any] = {}
         self._rng = RandomState(self.device)
         self._began = False
+        self._in_body = False
         self._position = Position(self.config, self.world_size)
         self._timer = StepTimer(attempt.clock, window_steps=self.config.telemetry.window_steps)
         self._boundary = Boundary(attempt, board, self._position, self._timer, self._state)
@@ -185,11 +186,8 @@ class Run:
         while self.step < total:
             indices = batches.at(self._position.samples_seen)
             self._timer.step_begins()
-            try:
-                yield self.step, indices
-            except GeneratorExit:  # the script left the loop by `break`
-                self._step_done()
-                raise
+            self._in_body = True
+            yield self.step, indices
             self._step_done()
             self._boundary.pass_()
             if self._timer.window_full:
@@ -218,6 +216,8 @@ class Run:
     def _finish(self) -> None:
         """The last step is done: make it durable, say so, and end together with all other ranks."""
         attempt = self._attempt
+        if self._in_body:  # the script left the loop by `break`
+            self._step_done()
         self._boundary.finish()
         if self._began and self._position.samples is not None and self.step != attempt.durable_step:
             attempt.checkpointer.save(self._state(), self._position.progress(), reason="final")
@@ -251,6 +251,7 @@ class Run:
         return {**self._components, RNG: self._rng}
 
     def _step_done(self) -> None:
+        self._in_body = False
         self._timer.step_done()
         self._position.advance()
         self._attempt.telemetry.at_step(self.step)
