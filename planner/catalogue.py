@@ -6,6 +6,7 @@ second look carry flags (`FLAGS` explains each).  Importing this module costs no
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ NO_SPOT = "spot-price-missing"
 NO_ON_DEMAND = "on-demand-price-missing"
 ACCELERATOR_ONLY = "accelerator-only-price"
 ZONE_ALIAS = "zone-name-of-one-account"
+LOCAL_ZONE = "local-zone"
 
 FLAGS: Mapping[str, str] = {
     FAR_BELOW_SIBLINGS: "the spot price is under half the median of its discounted sibling zones: check it before use",
@@ -34,11 +36,14 @@ FLAGS: Mapping[str, str] = {
     NO_SPOT: "no spot price is known here",
     NO_ON_DEMAND: "no on-demand price is known in this region",
     ZONE_ALIAS: "the zone is called so in one account only; zone ids (use1-az1) mean the same to everybody",
+    LOCAL_ZONE: "a Local Zone: few machines, and an on-demand price that may differ from the region's shown here",
     ACCELERATOR_ONLY: "the source prices the accelerators without the virtual machine: no price of the whole is known",
 }
 
 # A spot price within half a percent of on-demand is no discount: sources round to four digits.
 _NO_DISCOUNT_SHARE = 0.995
+# use1-az1 is a zone; use1-atl2-az1 is a Local Zone of the same region.
+_LOCAL_ZONE_ID = re.compile(r"[a-z]+\d+-[a-z]+\d+-az\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +336,8 @@ def _spot_offer(spot: Price, on_demand: Price | None) -> Offer:
         flags.append(REGION_LEVEL)
     elif spot.provider == "aws" and spot.zone.startswith(spot.region):
         flags.append(ZONE_ALIAS)
+    elif spot.provider == "aws" and _LOCAL_ZONE_ID.fullmatch(spot.zone):
+        flags.append(LOCAL_ZONE)
     if on_demand is None:
         flags.append(NO_ON_DEMAND)
     elif spot.usd_per_hour >= _NO_DISCOUNT_SHARE * on_demand.usd_per_hour:

@@ -183,10 +183,12 @@ def _show(
     out = render.console()
     shown = offers if len(instances) <= 3 else _cheapest_of_each(offers)
     notes = {flag: index + 1 for index, flag in enumerate(flag for flag in FLAGS if _has(shown, flag))}
+    one_type = len(instances) == 1
+    # Names may be folded in a narrow window; prices and dates never.
     columns = (
-        Column("Type"), Column("Place"), Column("Spot/h", right=True), Column("On-demand/h", right=True),
-        Column("Off", right=True), Column("As of"), Column("Notes"),
-    )  # fmt: skip
+        Column("Type", wrap=True), Column("Place", wrap=True), Column("Spot/h", right=True),
+        Column("On-demand/h", right=True), Column("Off", right=True), Column("As of"), Column("Notes"),
+    )[one_type:]  # fmt: skip
     rows = [
         (
             offer.instance,
@@ -196,10 +198,11 @@ def _show(
             render.percent(offer.discount),
             offer.as_of,
             ",".join(str(notes[flag]) for flag in offer.flags),
-        )
+        )[one_type:]
         for offer in shown
     ]
-    out.print(render.table(columns, rows))
+    title = f"{instances[0].name} ({instances[0].provider})" if one_type else None
+    out.print(render.table(columns, rows, title=title))
     if len(shown) < len(offers):
         out.print(f"The cheapest place of each type; {len(offers)} prices in all (--instance shows every place).")
     for flag, number in notes.items():
@@ -233,7 +236,7 @@ def _cheapest_of_each(offers: Sequence[Offer]) -> tuple[Offer, ...]:
 
 def _show_history(out: Console, histories: Sequence[ZoneHistory], start: datetime, now: datetime) -> None:
     columns = (
-        Column("Type"), Column("Zone"), Column("Now", right=True), Column("Mean", right=True),
+        Column("Type", wrap=True), Column("Zone", wrap=True), Column("Now", right=True), Column("Mean", right=True),
         Column("Lowest", right=True), Column("Highest", right=True), Column("Changes", right=True),
     )  # fmt: skip
     rows = []

@@ -163,6 +163,7 @@ def placement_scores(
 def _mapped(what: str) -> Iterator[None]:
     """The SDK's errors, and answers that lack what they must have, as one ExternalServiceError that names `what`."""
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as NoConnectionError
 
     try:
         yield
@@ -170,11 +171,14 @@ def _mapped(what: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "unknown")
         message = error.response.get("Error", {}).get("Message", "")
         raise ExternalServiceError(f"{what}: {_explained(code, message)}") from error
-    except HTTPClientError as error:  # no route, no name, no answer in time: the texts differ by region, the cause not
+    except (
+        NoConnectionError,
+        HTTPClientError,
+    ) as error:  # no route, no name, no answer in time: the texts differ by region, the cause not
         raise ExternalServiceError(f"{what}: no connection to AWS ({type(error).__name__})") from error
     except BotoCoreError as error:
         raise ExternalServiceError(f"{what}: {' '.join(str(error).split())[:200]}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExternalServiceError(f"{what}: an answer without {error}") from error
 
 

@@ -33,7 +33,7 @@ def fetch_prices(transport: Transport, instance: str, *, as_of: str, clock: Cloc
             row = (str(item["effectiveStartDate"]), float(item["retailPrice"]))
             if row[1] > 0.0 and (key not in newest or row > newest[key]):
                 newest[key] = row
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExternalServiceError(f"{SOURCE}: an answer of another form than expected ({error!r})") from error
     return tuple(
         Price("azure", instance, region, None, market, usd, as_of, SOURCE)

@@ -67,7 +67,7 @@ def fetch_skus(transport: Transport, api_key: str, *, clock: Clock, url: str = U
     """
     try:
         return tuple(sku for raw in _pages(transport, api_key, clock, url) for sku in _sku(raw))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExternalServiceError(f"{SOURCE}: an answer of another form than expected ({error!r})") from error
 
 

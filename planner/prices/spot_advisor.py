@@ -25,7 +25,7 @@ def fetch_bands(transport: Transport, *, clock: Clock, url: str = URL) -> tuple[
     as_of = datetime.fromtimestamp(clock.wall(), tz=UTC).date().isoformat()
     try:
         return _bands(_mapping(document), as_of)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExternalServiceError(f"{SOURCE}: the file has another form than expected ({error!r})") from error
 
 
