@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from harness.errors import InvalidInputError, did_you_mean
 from simulator import draws
+from simulator.engine import simulate_fast, supports
 from simulator.horizon import require_finishable
 from simulator.reference import simulate_run
 from simulator.runs import RunResult, Runs
@@ -42,8 +43,11 @@ def simulate(
     if engine not in ENGINES:
         raise InvalidInputError("engine", engine, f"one of {', '.join(ENGINES)}", did_you_mean(engine, ENGINES))
     require_finishable(spec)
-    if engine == "fast":
-        raise InvalidInputError("engine", engine, "reference or auto: there is no fast engine yet")
+    supported = supports(spec)
+    if engine == "fast" and not supported:
+        raise InvalidInputError("engine", engine, "reference or auto: the fast engine does not know all of this spec")
+    if supported and engine != "reference":
+        return simulate_fast(spec, runs, seed, first_run, progress)
     return _simulate_reference(spec, runs, seed, first_run, progress)
 
 
