@@ -147,7 +147,7 @@ class Checkpointer:
         self._report_previous_failure(handle)
         if not all(request.planned for request in requests):
             self._plan(states)
-        save = self._copy(handle, states, progress)
+        save = agreed(self._ranks, lambda: self._copy(handle, states, progress))
         handle.stall_seconds = self._clock.monotonic() - started
         self._emit("checkpoint_started", handle, waited_seconds=handle.waited_seconds)
         self._last = handle
@@ -239,7 +239,7 @@ class Checkpointer:
         tensors = {name: state.tensors for name, state in states.items() if state.tensors and not state.per_rank}
         plan = plan_shares(self._ranks, plan_signature(states), tensors)
         self._buffers = None  # the old ones go before the new ones come: never two copies at once
-        self._buffers = HostBuffers(plan, tensors)
+        self._buffers = agreed(self._ranks, lambda: HostBuffers(plan, tensors))
 
     def _copy(self, handle: SaveHandle, states: Mapping[str, ComponentState], progress: Progress) -> Save:
         assert self._buffers is not None
@@ -274,10 +274,11 @@ class Checkpointer:
         started = self._clock.monotonic()
         local = False
 
-        def on_local() -> None:
+        def on_local(part_bytes: int) -> None:
             nonlocal local
             local = True
-            self._emit("checkpoint_local", handle, seconds=handle.stall_seconds + self._clock.monotonic() - started)
+            seconds = handle.stall_seconds + self._clock.monotonic() - started
+            self._emit("checkpoint_local", handle, seconds=seconds, checkpoint_bytes=part_bytes)
 
         try:
             manifest = self._saver.persist(save, on_local)
@@ -326,8 +327,13 @@ class Checkpointer:
         self._event(event, {**common, **fields})
 
     def _event(self, event: str, fields: Mapping[str, object]) -> None:
-        if self._on_event is not None and self._place.leads_node:
+        if self._on_event is None or not self._place.leads_node:
+            return
+        try:
             self._on_event(event, fields)
+        except Exception:
+            # A report that cannot be written must not fail the save that it reports.
+            logger.exception("the event %s could not be reported", event)
 
     def _make_ranks(self, rank: int, world_size: int, process_group: dist.ProcessGroup | None) -> tuple[Ranks, Ranks]:
         """(for the training thread, for the background thread)."""

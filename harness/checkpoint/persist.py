@@ -89,10 +89,10 @@ class Saver:
     target: Target
     clock: Clock
 
-    def persist(self, save: Save, on_local: Callable[[], None]) -> Manifest:
+    def persist(self, save: Save, on_local: Callable[[int], None]) -> Manifest:
         """Make `save` durable; the same error on every rank when any rank could not do its part.
 
-        `on_local` is called once this node's part is published on its own disk.
+        `on_local` is called with its size in bytes once this node's part is published on its own disk.
         """
         temporary = self.local.root / f"{WRITING}{save.name}-{save.sequence}"
         try:
@@ -103,9 +103,9 @@ class Saver:
             if self.place.leads_node:
                 discard_directory(temporary)
             raise
-        on_local()
         # Documents and indices were written by rank 0 for all; they belong to node 0's part.
         by_rank = [Written(report.node, [*report.files, *extra]) for report, extra in zip(written, files, strict=True)]
+        on_local(sum(file.bytes for report in by_rank if report.node == self.place.node for file in report.files))
         agreed(self.ranks, lambda: self._upload_files(save, by_rank[self.place.rank]))
         agreed(self.ranks, lambda: self._upload_part(save))
         manifest = together(self.ranks, lambda: self._publish(save, by_rank))[0]

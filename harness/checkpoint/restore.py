@@ -25,6 +25,8 @@ from harness.checkpoint.reading import Loadable, index_files, interpret, plan_re
 from harness.checkpoint.targets.base import Target
 from harness.errors import CheckpointError, CorruptCheckpointError, InvalidInputError
 
+States = Mapping[str, ComponentState]
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ class Restorer:
     local: LocalStore
     target: Target
 
-    def restore(self, components: Mapping[str, Any], states: Mapping[str, ComponentState]) -> RestoredState | None:
+    def restore(self, components: Mapping[str, Any], states: States) -> RestoredState | None:
         """See `Checkpointer.restore`; `states` are the components' present states."""
         survey: Survey = together(self.ranks, self._survey)
         names, lineage = together(self.ranks, lambda: self._begin(states, survey))[0]
@@ -53,13 +55,14 @@ class Restorer:
                 rejected.append(candidate)
                 continue
             assert candidate is not None
-            try:
-                restored = self._restore_from(candidate, components, states, rejected)
-            except CorruptCheckpointError as error:
-                rejected.append(Rejected(name, str(error)))
-                damaged += 1
-                continue
-            return restored
+            for chosen in self._choices(states):
+                try:
+                    return self._restore_from(candidate, components, chosen, states, rejected)
+                except CorruptCheckpointError as error:
+                    logger.warning("%s cannot be restored%s: %s", name, _only(chosen, states), error)
+                    reason = str(error)
+            rejected.append(Rejected(name, reason))
+            damaged += 1
         if damaged:
             raise CheckpointError(
                 f"run {self.run_id}: no checkpoint verifies ({_skipped(rejected)}); nothing was loaded. Repair "
@@ -70,10 +73,15 @@ class Restorer:
         agreed(self.ranks, lambda: self._record(None))
         return None
 
+    def _choices(self, states: States) -> list[States]:
+        """What to try of one checkpoint: everything; and, if so configured, at least the models."""
+        models = {name: state for name, state in states.items() if state.is_module}
+        return [states, models] if self.on_corrupt == "newest-model" and 0 < len(models) < len(states) else [states]
+
     def _survey(self) -> dict[str, LocalCheckpoint]:
         return self.local.survey() if self.place.leads_node else {}
 
-    def _begin(self, states: Mapping[str, ComponentState], survey: Survey) -> tuple[list[str], Lineage]:
+    def _begin(self, states: States, survey: Survey) -> tuple[list[str], Lineage]:
         if self.place.rank != 0:
             return [], Lineage(())
         reach("restore:before_choice")
@@ -91,9 +99,11 @@ class Restorer:
         self,
         candidate: Candidate,
         components: Mapping[str, Any],
-        states: Mapping[str, ComponentState],
+        chosen: States,
+        states: States,
         rejected: list[Rejected],
     ) -> RestoredState:
+        """Restore the `chosen` ones of the registered components (`states`)."""
         manifest = candidate.manifest
         self._check_components(manifest, states)
         if candidate.origin == "several nodes":
@@ -106,16 +116,17 @@ class Restorer:
             trust_local=self.verify == "remote-only",
         )
         try:
-            loadable = self._read(assembly, components, states)
+            loadable = self._read(assembly, components, chosen)
             fetched = self.ranks.gather((self.place.node, assembly.bytes_local, assembly.bytes_fetched))
             agreed(self.ranks, lambda: self._load(components, loadable))
         finally:
             if self.place.leads_node:
                 assembly.discard()
         agreed(self.ranks, lambda: self._record(manifest.name))
-        return self._describe(manifest, loadable, fetched, assembly.damaged_local, rejected)
+        left_out = sorted(states.keys() - chosen.keys())
+        return self._describe(manifest, loadable, fetched, assembly.damaged_local, left_out, rejected)
 
-    def _check_components(self, manifest: Manifest, states: Mapping[str, ComponentState]) -> None:
+    def _check_components(self, manifest: Manifest, states: States) -> None:
         for name, state in states.items():
             stored = manifest.components.get(name)
             if stored is None or (stored.kind == "per-rank") != state.per_rank:
@@ -126,9 +137,7 @@ class Restorer:
                     "register the components that this run was started with, or choose a new run_id",
                 )
 
-    def _read(
-        self, assembly: Assembly, components: Mapping[str, Any], states: Mapping[str, ComponentState]
-    ) -> Loadable:
+    def _read(self, assembly: Assembly, components: Mapping[str, Any], states: States) -> Loadable:
         """Everything this rank needs, from verified files; all ranks succeed or fail alike."""
         reach("restore:before_files")
         small = index_files(assembly.manifest, states)
@@ -181,6 +190,7 @@ class Restorer:
         loadable: Loadable,
         fetched: list[tuple[int, int, int]],
         damaged_local: list[str],
+        left_out: list[str],
         rejected: list[Rejected],
     ) -> RestoredState:
         here = [(local, remote) for node, local, remote in fetched if node == self.place.node]
@@ -192,6 +202,8 @@ class Restorer:
             line += f"; damaged on this disk and fetched instead: {', '.join(damaged_local)}"
         if loadable.missing:
             line += f"; not restored: {', '.join(loadable.missing)} (saved by {manifest.world_size} ranks)"
+        if left_out:
+            line += f"; DAMAGED AND NOT RESTORED, as on_corrupt: newest-model asks: {', '.join(left_out)}"
         if rejected:
             line += f"; skipped {_skipped(rejected)}"
         return RestoredState(
@@ -203,10 +215,14 @@ class Restorer:
             source=source,
             bytes_fetched=remote,
             bytes=manifest.bytes,
-            missing=loadable.missing,
+            missing=(*loadable.missing, *left_out),
             skipped=tuple((found.name, found.reason) for found in rejected),
             line=line,
         )
+
+
+def _only(chosen: States, states: States) -> str:
+    return "" if len(chosen) == len(states) else f", not even {', '.join(chosen)} alone"
 
 
 def _source(local: int, remote: int) -> Source:

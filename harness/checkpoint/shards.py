@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.utils import find_state_dict_object
 from harness.checkpoint.digests import DigestingFile
 from harness.checkpoint.manifest import FileEntry
 from harness.checkpoint.names import shard_name
-from harness.checkpoint.ranks import Ranks
+from harness.checkpoint.ranks import Ranks, together
 from harness.errors import CorruptCheckpointError
 
 _DCP_VERSION = "1.0.0"
@@ -45,21 +45,29 @@ class SharePlan:
 
 def plan_shares(ranks: Ranks, signature: str, tensors: Mapping[str, Tensors]) -> SharePlan:
     """Share out the writing between the ranks; collective.  Replicated tensors are balanced by size."""
-    planners = {}
-    local: dict[str, SavePlan] = {}
-    for component, content in tensors.items():
-        planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
-        planner.set_up_planner(dict(content), is_coordinator=ranks.rank == 0)
-        planners[component], local[component] = planner, planner.create_local_plan()
-    gathered = ranks.gather(local)
+    planners: dict[str, DefaultSavePlanner] = {}
+
+    def plan_locally() -> dict[str, SavePlan]:
+        plans = {}
+        for component, content in tensors.items():
+            planners[component] = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
+            planners[component].set_up_planner(dict(content), is_coordinator=ranks.rank == 0)
+            plans[component] = planners[component].create_local_plan()
+        return plans
+
+    gathered = together(ranks, plan_locally)
     metadata: dict[str, Metadata] = {}
-    shares: list[dict[str, SavePlan]] = [{} for _ in range(ranks.size)]
-    if ranks.rank == 0:
-        for component, planner in planners.items():
-            plans, metadata[component] = planner.create_global_plan([plan[component] for plan in gathered])
-            for share, plan in zip(shares, plans, strict=True):
-                share[component] = plan
-    mine = ranks.broadcast(shares)[ranks.rank]
+
+    def share_out() -> list[dict[str, SavePlan]]:
+        shares: list[dict[str, SavePlan]] = [{} for _ in gathered]
+        if ranks.rank == 0:
+            for component, planner in planners.items():
+                plans, metadata[component] = planner.create_global_plan([plan[component] for plan in gathered])
+                for share, plan in zip(shares, plans, strict=True):
+                    share[component] = plan
+        return shares
+
+    mine = together(ranks, share_out)[0][ranks.rank]
     return SharePlan(signature, {component: plan.items for component, plan in mine.items()}, metadata)
 
 
@@ -70,7 +78,7 @@ class HostBuffers:
         self.plan = plan
         self._buffers: dict[str, list[torch.Tensor]] = {}
         for component, items in plan.items.items():
-            sources = [_source(tensors[component], item) for item in items]
+            sources = _sources(tensors[component], items)
             # zeros, not empty: the first touch of fresh pages is what makes first saves slow, so touch them here.
             self._buffers[component] = [
                 torch.zeros(source.shape, dtype=source.dtype, pin_memory=source.is_cuda) for source in sources
@@ -84,8 +92,7 @@ class HostBuffers:
         """Copy the share; when it returns, the caller may change the tensors."""
         devices = set()
         for component, items in self.plan.items.items():
-            for item, buffer in zip(items, self._buffers[component], strict=True):
-                source = _source(tensors[component], item)
+            for source, buffer in zip(_sources(tensors[component], items), self._buffers[component], strict=True):
                 buffer.copy_(source, non_blocking=source.is_cuda)
                 if source.is_cuda:
                     devices.add(source.device)
@@ -97,9 +104,10 @@ class HostBuffers:
         return list(zip(self.plan.items.get(component, ()), self._buffers.get(component, ()), strict=True))
 
 
-def _source(tensors: Tensors, item: WriteItem) -> torch.Tensor:
-    found: torch.Tensor = find_state_dict_object(dict(tensors), item.index)
-    return found.detach()
+def _sources(tensors: Tensors, items: list[WriteItem]) -> list[torch.Tensor]:
+    """The tensor, or this rank's shard of it, that each item writes."""
+    state = dict(tensors)
+    return [find_state_dict_object(state, item.index).detach() for item in items]
 
 
 def write_share(

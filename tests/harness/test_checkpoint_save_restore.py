@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,6 +136,104 @@ def test_a_damaged_local_file_is_fetched_instead(tmp_path: Path) -> None:
     assert restored.source == "local and remote"
     assert "model/__0_0.distcp" in restored.line
     assert job.fingerprint() == prints[2]
+
+
+def test_local_files_may_be_trusted_unread(tmp_path: Path) -> None:
+    """``verify: remote-only`` compares the size only of what lies on this disk; what is fetched is always verified."""
+    config = make_config(tmp_path, verify="remote-only")
+    save_steps(config, 2)
+    rng = tmp_path / "node0" / RUN_ID / "step-000000002-g0001" / "rng" / "rank-00000.pt"
+    damage_flip(rng)
+    restored, _ = fresh(config)
+    assert restored is not None
+    assert restored.source == "local"
+    damage_truncate(rng)
+    restored, _ = fresh(config)
+    assert restored is not None
+    assert restored.source == "local and remote"
+
+
+def test_the_newest_model_without_its_damaged_optimizer_if_asked_for(tmp_path: Path, caplog) -> None:
+    """``on_corrupt: newest-model``: the model of the newest checkpoint, said loudly; a damaged model means older."""
+    config = make_config(tmp_path, on_corrupt="newest-model")
+    save_steps(config, 2, 4)
+    reference = Job()
+    single(config).restore(reference.components)
+    shutil.rmtree(tmp_path / "node0")
+    newest = tmp_path / "bucket" / RUN_ID / "step-000000004-g0001"
+    damage_flip(newest / "optimizer" / "__0_0.distcp")
+    restored, job = fresh(config)
+    assert restored is not None
+    assert (restored.step, restored.missing) == (4, ("optimizer", "rng", "scheduler"))
+    assert "DAMAGED AND NOT RESTORED" in restored.line
+    assert "optimizer/__0_0.distcp" in caplog.text
+    assert not job.components["optimizer"].state_dict()["state"]
+    model = reference.components["model"].state_dict()
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.values(), job.components["model"].state_dict().values(), strict=True)
+    )
+    for record in (tmp_path / "bucket" / RUN_ID / "generations").glob("*-restored.json"):
+        record.unlink()
+    damage_flip(newest / "model" / "__0_0.distcp")
+    restored, _ = fresh(config)
+    assert restored is not None
+    assert (restored.step, restored.missing) == (2, ())
+
+
+class Odd:
+    """A user's component with every kind of tensor that is easy to get wrong."""
+
+    def __init__(self, fill: float) -> None:
+        base = torch.full((4, 6), fill)
+        self.state: dict[str, Any] = {
+            "empty": torch.zeros(0, 3),
+            "scalar": torch.tensor(fill, dtype=torch.float64),
+            "strided": base.t()[::2],
+            "expanded": torch.tensor([fill]).expand(5),
+            "bfloat16": base.bfloat16(),
+            "float8": base.to(torch.float8_e4m3fn),
+            "bool": base > 0,
+            "complex": base.to(torch.complex64),
+            "int8": base.to(torch.int8),
+            "nan": torch.tensor([float("nan"), -0.0]),
+            "tied": [base, base],
+            "nested": {3: {"count": int(fill), "lr": torch.tensor(0.1)}},
+            "none": None,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+
+def test_a_users_component_of_odd_tensors_comes_back(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    checkpointer = single(config)
+    assert checkpointer.save({"user": Odd(2)}, Progress(step=1)).result(30).durable
+    checkpointer.close()
+    again = Odd(3)
+    restored = single(config).restore({"user": again})
+    assert restored is not None
+    wanted = Odd(2).state
+    assert again.state.keys() == wanted.keys()
+    assert again.state["nested"].keys() == {3}
+    assert again.state["nested"][3]["count"] == 2
+    for key in ("empty", "scalar", "strided", "expanded", "bfloat16", "float8", "bool", "complex", "int8", "nan"):
+        found, expected = again.state[key], wanted[key]
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype), key
+        assert (
+            found.contiguous().view(-1).view(torch.uint8).tolist()
+            == expected.contiguous().view(-1).view(torch.uint8).tolist()
+        )
+
+
+def test_a_report_that_cannot_be_written_fails_no_save(tmp_path: Path) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("telemetry is gone")
+
+    assert single(make_config(tmp_path), on_event=broken).save(Job().components, Progress(step=1)).result(30).durable
 
 
 def test_a_local_checkpoint_that_was_not_uploaded_is_restored(tmp_path: Path) -> None:

@@ -181,9 +181,16 @@ def test_a_store_that_never_answers_is_an_error_of_one_line(s3_uri: str, s3_endp
         assert len(proxy.fired) == 8
 
 
-def test_a_bucket_that_does_not_exist_says_what_to_do(s3_uri: str, s3_endpoint: str) -> None:
+def test_a_bucket_that_does_not_exist_says_what_to_do(s3_endpoint: str, tmp_path: Path) -> None:
     target = open_target("s3://no-such-bucket/prefix", endpoint_url=s3_endpoint)
-    for use in (lambda: target.put_bytes("a", b""), lambda: target.list(""), lambda: target.get_bytes("a")):
+    (tmp_path / "file").write_bytes(b"1")
+    for use in (
+        lambda: target.put_bytes("a", b""),
+        lambda: target.put_file("a", tmp_path / "file"),
+        lambda: target.list(""),
+        lambda: target.get_bytes("a"),
+        lambda: target.delete(["a"]),
+    ):
         with pytest.raises(ExternalServiceError, match=r"NoSuchBucket \(create the bucket or correct"):
             use()
 
@@ -199,7 +206,7 @@ def test_a_directory_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         open_target(blocked)
 
 
-@pytest.mark.parametrize("uri", ["s4://bucket", "s3://", "file://host/path", "http://x/y"])
+@pytest.mark.parametrize("uri", ["s4://bucket", "s3://", "s3://bucket/a/../b", "file://host/path", "http://x/y"])
 def test_unknown_targets_are_refused(uri: str) -> None:
     with pytest.raises(InvalidInputError, match=r"remote: got .*expected .*(s3://|file:///)"):
         open_target(uri)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from harness.checkpoint.names import check_relative_path
 from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
-from harness.errors import CorruptCheckpointError, ExternalServiceError
+from harness.errors import CorruptCheckpointError, ExternalServiceError, InvalidInputError
 
 T = TypeVar("T")
 
@@ -52,8 +52,8 @@ class S3Target:
         from botocore.config import Config
 
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
-        for part in filter(None, [prefix]):
-            check_relative_path(part)
+        if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
+            raise InvalidInputError("remote", f"s3://{bucket}/{prefix}", "s3://bucket/prefix without empty parts, '.' and '..'")
         config = Config(
             retries={"mode": "standard", "total_max_attempts": max_attempts},
             connect_timeout=5,
@@ -208,18 +208,20 @@ class S3Target:
         where = f"{self.uri}/{key}"
         try:
             yield
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+        except (ClientError, BotoCoreError, Boto3Error) as error:
+            # boto3's transfers wrap what the store answered.
+            answer = error if isinstance(error, ClientError) else error.__context__
+            if not isinstance(answer, ClientError):
+                text = " ".join(str(error).split())
+                raise ExternalServiceError(f"cannot {action} {where}: {text[:200]}") from error
+            code = str(answer.response.get("Error", {}).get("Code", ""))
+            status = str(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
             if status in set(let_pass):
                 raise
             if code in _MISSING and action == "read":
                 raise MissingObjectError(f"{self.uri} has no {key}") from None
             hint = f" ({_HINTS[code]})" if code in _HINTS else ""
             raise ExternalServiceError(f"cannot {action} {where}: {code}{hint}") from error
-        except (BotoCoreError, Boto3Error) as error:
-            text = " ".join(str(error).split())
-            raise ExternalServiceError(f"cannot {action} {where}: {text[:200]}") from error
 
 
 _checksum_lock = threading.Lock()
