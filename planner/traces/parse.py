@@ -15,7 +15,6 @@ import json
 import math
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import pairwise
 
 from harness.errors import InvalidInputError, did_you_mean
 from simulator.traces import CapacitySeries, MembershipEvent, Observations
@@ -79,21 +78,19 @@ def _json_counts(name: str, text: str) -> CapacitySeries:
 
 
 def _text_counts(name: str, text: str) -> CapacitySeries:
-    rows: list[tuple[datetime, int]] = []
+    """Lines in any order; where two state the same moment the one further down counts.
+
+    Collectors append out of order, and repeat a moment when a count changes within their own look-ahead.
+    """
+    counts: dict[datetime, int] = {}
     for number, line in _lines(text):
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != 3 or not _is_time(cells[0], cells[1]) or not cells[2].isdigit():
             raise InvalidInputError(f"{name} line {number}", line, "YYYY-MM-DD, HH:MM:SS, whole number of nodes")
-        rows.append((_time(cells[0], cells[1]), int(cells[2])))
-    # Collectors append out of order; what counts is the time that each line states.
-    rows.sort()
-    for (earlier, before), (later, after) in pairwise(rows):
-        if earlier == later and before != after:
-            raise InvalidInputError(name, f"{before} and {after} nodes at {earlier}", "one count for each moment")
-    distinct = dict(rows)
-    start = rows[0][0]
-    hours = [(time - start).total_seconds() / 3600.0 for time in distinct]
-    return CapacitySeries.irregular(hours, list(distinct.values()))
+        counts[_time(cells[0], cells[1])] = int(cells[2])
+    times = sorted(counts)
+    hours = [(time - times[0]).total_seconds() / 3600.0 for time in times]
+    return CapacitySeries.irregular(hours, [counts[time] for time in times])
 
 
 def parse_membership(name: str, text: str) -> tuple[MembershipEvent, ...]:
