@@ -169,9 +169,9 @@ class Spec:
             _require(self.bulk == 0.0, "bulk", self.bulk, "0 with a trace: its losses come together as they did")
         _require(self.policy in names, "policy", self.policy, f"one of {', '.join(names)}", names)
         if self.policy in {"greedy", "uniform-progress"}:
-            _require(
-                self.deadline_hours is not None, "deadline_hours", None, f"a deadline: policy {self.policy} needs one"
-            )
+            why = f"policy {self.policy}"
+            _require(self.deadline_hours is not None, "deadline_hours", None, f"a deadline: {why} needs one")
+            _require(self.nodes == 1, "nodes", self.nodes, f"1 with {why}: it decides for one node")
         _finite("decision_hours", self.decision_hours, above_zero=True)
 
     def _check_money_and_times(self) -> None:

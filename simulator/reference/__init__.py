@@ -8,6 +8,7 @@
     job.py        rules 3, 4, 5   progress, checkpoints, the upload in flight, the finish: what rigid and elastic share
     rigid.py      rules 1-8       a fleet that stops when a node goes (one node is the smallest such fleet)
     elastic.py    rule 8          a fleet that shrinks and grows, and waits below `min_nodes`
+    policy.py     rule 9          spot, on-demand or nothing, as a deadline policy decides
 
 **The loop.**  Two things make time pass: the job (the end of its phase, a checkpoint that is due, an upload that
 becomes durable) and the nodes (arrival, acted-on notice, reclaim).  The earlier of the two happens; at the same moment
@@ -32,6 +33,7 @@ becomes durable) and the nodes (arrival, acted-on notice, reclaim).  The earlier
 from __future__ import annotations
 
 from simulator.reference.elastic import ElasticJob
+from simulator.reference.policy import PolicyJob, on_demand_run
 from simulator.reference.rigid import RigidJob
 from simulator.runs import RunResult
 from simulator.spec import Spec
@@ -41,5 +43,9 @@ __all__ = ["simulate_run"]
 
 def simulate_run(spec: Spec, seed: int, run: int) -> RunResult:
     """Run number `run` of `seed`; InvalidInputError when it passes the horizon (`simulator.horizon`)."""
+    if spec.policy == "on-demand":
+        return on_demand_run(spec, seed, run)
+    if spec.policy != "spot-only":
+        return PolicyJob(spec, seed, run).simulate()
     job = ElasticJob if spec.is_elastic else RigidJob
     return job(spec, seed, run).simulate()

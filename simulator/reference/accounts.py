@@ -42,6 +42,12 @@ class Accounts:
         self.nodes_usd += self.spec.price.integral_usd(born, end)
         self.billed_hours += end - born
 
+    def bill_on_demand(self, start: float, end: float) -> None:
+        """A node at the on-demand price (rule 9)."""
+        self.nodes_usd += self.spec.on_demand_usd_per_hour * (end - start)
+        self.billed_hours += end - start
+        self.on_demand_hours += end - start
+
     def result(self, makespan_hours: float, storage_usd: float) -> RunResult:
         """The finished run."""
         return RunResult(

@@ -74,29 +74,40 @@ class Job(ABC):
             if job_time <= market_time + TOLERANCE_HOURS:
                 self.on_job_event()
             else:
-                self._market_event()
-        for node in self.fates.nodes:
-            if node.is_up:
-                # Rule 7: a node on which the run ends is billed, however young.
-                self.accounts.bill(node.born, self.now)
+                self.market_event()
+        self.bill_the_end()
         return self.accounts.result(self.now, self.copies.storage_usd(self.now))
 
-    def _market_event(self) -> None:
+    def market_event(self) -> None:
+        """One arrival, notice or reclaim that is due."""
         if arrived := self.fates.arrivals(self.now):
             self.on_arrival(arrived)
         elif notice := self.fates.notice(self.now):
             if notice.nodes:
                 self.on_notice(notice)
         elif event := self.fates.reclaim(self.now):
-            if self.now > self.last_reclaim + TOLERANCE_HOURS:
-                self.accounts.interruptions += 1  # rule 8: events, not nodes; what goes at one moment is one event
-            self.last_reclaim = self.now
-            self.accounts.reclaimed_nodes += len(event.nodes)
-            for node in event.nodes:
-                self.accounts.bill_reclaimed(node.born, self.now)
-                # Rule 1: the replacement is requested at the reclaim, never earlier.
-                self.fates.request(node, self.now)
-            self.on_reclaim(event)
+            self.take_away(event)
+
+    def take_away(self, event: Reclaim) -> None:
+        """Nodes are reclaimed: count, bill, and ask for new ones (rule 1: at the reclaim, never earlier)."""
+        self.count(event)
+        for node in event.nodes:
+            self.accounts.bill_reclaimed(node.born, self.now)
+            self.fates.request(node, self.now)
+        self.on_reclaim(event)
+
+    def count(self, event: Reclaim) -> None:
+        """Rule 8: interruptions are events, not nodes; what goes at one moment is one event."""
+        if self.now > self.last_reclaim + TOLERANCE_HOURS:
+            self.accounts.interruptions += 1
+        self.last_reclaim = self.now
+        self.accounts.reclaimed_nodes += len(event.nodes)
+
+    def bill_the_end(self) -> None:
+        """Rule 7: a node on which the run ends is billed, however young."""
+        for node in self.fates.nodes:
+            if node.is_up:
+                self.accounts.bill(node.born, self.now)
 
     @abstractmethod
     def on_arrival(self, arrived: list[Node]) -> None:
@@ -108,7 +119,7 @@ class Job(ABC):
 
     @abstractmethod
     def on_reclaim(self, event: Reclaim) -> None:
-        """Nodes are taken away."""
+        """What the loss of these nodes means; they have been billed and requested anew."""
 
     # Time passes.
 

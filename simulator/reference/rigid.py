@@ -25,11 +25,16 @@ class RigidJob(Job):
             # Rule 6: a bad one is deleted; the one before is tried at the price of one more startup.
             self.roll_back()
             self.enter(Phase.STARTUP, self.spec.startup_hours)
-        elif any(node.under_notice for node in self.fates.nodes):
+        elif self.doomed:
             # Rule 2: a notice came during startup; nothing is trained.
             self.enter(Phase.IDLE_NOTICE)
         else:
             self.enter(Phase.TRAINING)
+
+    @property
+    def doomed(self) -> bool:
+        """Whether a node is under an acted-on notice."""
+        return any(node.under_notice for node in self.fates.nodes)
 
     def on_notice(self, notice: Notice) -> None:
         if self.phase in {Phase.TRAINING, Phase.STALL}:

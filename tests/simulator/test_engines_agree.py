@@ -1,0 +1,118 @@
+"""The fast engine equals the reference, run by run: two readings of MODEL.md fed the same draws."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.engine import simulate_fast, supports
+from simulator.lifetimes import Bathtub, Empirical, Exponential, TraceReplay, Weibull
+from simulator.provision import ConstantProvision, EmpiricalProvision, ExponentialProvision
+from simulator.reference import simulate_run
+from simulator.runs import QUANTITIES, Runs
+from simulator.spec import PriceSeries, Spec
+from tests.simulator.random_specs import specs
+
+RELATIVE = 1e-9
+
+
+def assert_engines_agree(spec: Spec, seed: int, runs: int, first_run: int = 0) -> None:
+    """Every quantity of every run to 1e-9, relative to the quantity or to the makespan's rounding."""
+    assert supports(spec)
+    fast = simulate_fast(spec, runs, seed, first_run)
+    results = [simulate_run(spec, seed, run) for run in range(first_run, first_run + runs)]
+    reference = Runs.from_results(spec, seed, results, first_run=first_run)
+    for name in QUANTITIES:
+        ours, theirs = getattr(reference, name), getattr(fast, name)
+        scale = reference.cost_usd if name.endswith("usd") else reference.makespan_hours
+        off = np.abs(ours - theirs) > RELATIVE * np.maximum(np.abs(ours), scale)
+        first = int(np.argmax(off))
+        assert not off.any(), f"{name} of run {first_run + first}: reference {ours[first]!r}, fast {theirs[first]!r}"
+
+
+FLEETS = ["one"]
+
+
+@pytest.mark.parametrize("fleet", FLEETS)
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_engines_agree_on_any_spec(fleet: str, data: st.DataObject) -> None:
+    """Random specs with every rule on and off, random seeds."""
+    spec = data.draw(specs(fleet))
+    assert_engines_agree(spec, data.draw(st.integers(0, 2**64 - 1)), runs=4, first_run=data.draw(st.integers(0, 10**6)))
+
+
+EVERYTHING: dict[str, Any] = {
+    "work_hours": 12.0,
+    "interval_hours": 0.4,
+    "stall_hours": 0.01,
+    "persist_hours": 0.25,
+    "persist_slowdown": 0.3,
+    "startup_hours": 0.1,
+    "notice_hours": 0.05,
+    "notice_success": 0.6,
+    "emergency_hours": 0.04,
+    "corruption": 0.3,
+    "keep_last": 2,
+    "first_hour_refund": True,
+    "lifetime": Exponential(0.8),
+    "provision": ExponentialProvision(0.2),
+    "price": PriceSeries((0.0, 1.0, 2.5, 7.0), (3.0, 1.0, 8.0, 2.0)),
+    "checkpoint_gib": 40.0,
+    "storage_usd_per_gib_month": 0.5,
+    "usd_per_1000_puts": 5.0,
+    "usd_per_1000_gets": 0.4,
+    "shards": 8,
+}
+
+GAPS = TraceReplay.from_intervals([(0.0, 1.3), (1.3, 2.0), (2.75, 6.0), (8.0, 9.0)], 9.0)
+
+HARD: dict[str, dict[str, Any]] = {
+    "everything": {},
+    "rising hazard": {"lifetime": Weibull(2.5, 1.5)},
+    "falling hazard": {"lifetime": Weibull(0.5, 1.0)},
+    "a platform cap, reached by most": {
+        "lifetime": Bathtub(a=0.2, tau1_hours=0.5, b_hours=24.0, tau2_hours=0.8, cap_hours=3.0), "notice_success": 1.0,
+    },
+    "a cap at the hour of the refund": {
+        "lifetime": Bathtub(a=0.2, tau1_hours=0.5, b_hours=24.0, tau2_hours=0.8, cap_hours=1.0),
+        "provision": ConstantProvision(0.1),
+    },
+    "measured lives": {"lifetime": Empirical((0.5, 1.0, 2.0, 4.0), (0.8, 0.6, 0.3, 0.1), 5.0, 0.4)},
+    "measured waits": {"provision": EmpiricalProvision.from_waits([0.0, 0.1, 0.1, 2.0])},
+    "a trace": {"lifetime": GAPS},
+    "a trace without waits": {"lifetime": GAPS, "provision": ConstantProvision(0.0), "startup_hours": 0.0},
+    "an uncertain rate": {"rate_events": 3.0, "rate_exposure_hours": 5.0},
+    "an uncertain shape": {"lifetime": Weibull(0.7, 2.0), "rate_events": 3.0, "rate_exposure_hours": 5.0},
+    "only the final checkpoint": {"interval_hours": math.inf, "work_hours": 2.0},
+    "an upload as long as the interval": {"interval_hours": 0.25, "persist_slowdown": 0.0},
+    "uploads longer than the interval": {"interval_hours": 0.1, "persist_hours": 0.35},
+    "an interval that divides the work": {"interval_hours": 0.5, "notice_success": 0.0},
+    "a thousand intervals a life": {
+        "interval_hours": 1e-3, "work_hours": 3.0, "stall_hours": 1e-5, "persist_hours": 1e-4, "persist_slowdown": 0.5,
+    },
+    "a notice longer than most lives": {"notice_hours": 2.0, "notice_success": 0.9, "emergency_hours": 0.3},
+    "an emergency as long as the notice": {"notice_hours": 0.25, "emergency_hours": 0.25, "notice_success": 1.0},
+    "one copy, always bad": {"keep_last": 1, "corruption": 1.0, "lifetime": Exponential(0.3), "work_hours": 3.0},
+    "many copies, often bad": {"keep_last": 9, "corruption": 0.8, "interval_hours": 0.1},
+    "no overhead at all": {
+        "stall_hours": 0.0, "persist_hours": 0.0, "startup_hours": 0.0, "notice_hours": 0.0, "emergency_hours": 0.0,
+        "provision": ConstantProvision(0.0),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_engines_agree_on_hard_cases(case: str) -> None:
+    """Where two readings of the rules, or two ways of rounding, would show."""
+    assert_engines_agree(Spec(**(EVERYTHING | HARD[case])), seed=20261124, runs=60)
+
+
+def test_engines_agree_at_the_ends_of_the_ranges() -> None:
+    """The largest seed and the last run have the same draws in both."""
+    assert_engines_agree(Spec(**EVERYTHING), seed=2**64 - 1, runs=3, first_run=2**32 - 3)
