@@ -15,6 +15,8 @@ LIFETIMES = Table(
         Column("name"),
         Column("provider", choices=("aws", "gcp", "azure")),
         Column("instance"),
+        Column("region", optional=True),
+        Column("observed", choices=("reclaims", "launch-probes")),
         Column("distribution", choices=("exponential", "weibull", "bathtub")),
         Column("parameters"),
         Column("standard_errors"),
@@ -43,6 +45,10 @@ class FittedLifetime:
     provider: str
     instance: str
     """Instance type, or a family where the trace names no size."""
+    region: str | None
+    """The one region that it was seen in; None for several, or where the trace does not say."""
+    observed: str
+    """reclaims of running nodes, or launch-probes: stretches in which a launch succeeded, not one node's life."""
     lifetime: Lifetime
     standard_errors: dict[str, float]
     """By parameter; a given cap has none."""
@@ -80,6 +86,8 @@ def _fitted(row: Row) -> FittedLifetime:
         name=row.text("name"),
         provider=row.text("provider"),
         instance=row.text("instance"),
+        region=row.optional_text("region"),
+        observed=row.text("observed"),
         lifetime=lifetime,
         standard_errors=_numbers(row, "standard_errors"),
         events=row.optional_count("events") or 0,

@@ -142,9 +142,10 @@ def test_a_region_that_fails_is_named_and_keeps_its_snapshot(aws: FakeAws, sourc
     aws.on_demand(us_east_1="20.0")
     found = fetch_live([P4D], regions=["us-east-1", "us-west-2"], sources=sources, bands=False)
     aws.all_used()
-    assert [str(gap) for gap in found.missing] == [
-        "AWS spot prices in us-west-2: throttled, retries included (RequestLimitExceeded) (the bundled snapshot stands in)"
-    ]
+    (gap,) = found.missing
+    assert gap.what == "AWS spot prices in us-west-2"
+    assert gap.why == "throttled, retries included (RequestLimitExceeded)"
+    assert gap.remedy == "the bundled snapshot stands in"
     catalogue = found.catalogue(SNAPSHOT)
     assert spot_offers(catalogue, "us-west-2") == spot_offers(SNAPSHOT, "us-west-2")
     assert spot_offers(catalogue, "us-east-1") == {"use1-az2": (8.0, "2026-11-24")}

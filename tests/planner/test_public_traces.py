@@ -154,10 +154,8 @@ def test_the_shipped_table_loads() -> None:
 )
 def test_a_damaged_table_names_line_and_column(tmp_path: Path, cells: str, message: str) -> None:
     """Missing, foreign and non-numeric parameters."""
-    header = (
-        "name,provider,instance,distribution,parameters,standard_errors,events,exposure_hours,bulk,source,as_of,note"
-    )
-    row = f"n,aws,p3,weibull,{cells},shape=0.1,5,10,,s,2026,note"
+    header = ",".join(column.name for column in LIFETIMES.columns)
+    row = f"n,aws,p3,,reclaims,weibull,{cells},shape=0.1,5,10,,s,2026,note"
     (tmp_path / "lifetimes.csv").write_text(f"{header}\n{row}\n", encoding="utf-8")
     with pytest.raises(InvalidInputError, match=message):
         load_fitted_lifetimes(tmp_path)
