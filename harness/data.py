@@ -63,29 +63,30 @@ class SampleOrder:
         epochs, within = np.divmod(flat, self.samples)
         if not self.shuffle or self.samples == 1:
             return within
-        found = np.empty_like(within)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            found[here] = self._permute(within[here].astype(np.uint64), int(epoch))
-        return found
+        return self._permute(within.astype(np.uint64), epochs)
 
-    def _permute(self, values: npt.NDArray[np.uint64], epoch: int) -> Indices:
-        out = self._feistel(values, epoch)
+    def _permute(self, values: npt.NDArray[np.uint64], epochs: Indices) -> Indices:
+        distinct, which = np.unique(epochs, return_inverse=True)
+        keys = _mix_array(distinct.astype(np.uint64) ^ np.uint64(_mix(self.seed & _MASK)))
+        out = self._feistel(values, keys, which)
         # The domain a·b exceeds n by less than ⌈√n⌉: walk the few values that fell outside along their cycle, which
         # re-enters because it began inside.
         outside = np.nonzero(out >= self.samples)[0]
         while outside.size:
-            out[outside] = self._feistel(out[outside], epoch)
+            out[outside] = self._feistel(out[outside], keys, which[outside])
             outside = outside[out[outside] >= self.samples]
         return out.astype(np.int64)
 
-    def _feistel(self, values: npt.NDArray[np.uint64], epoch: int) -> npt.NDArray[np.uint64]:
+    def _feistel(
+        self, values: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], which: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.uint64]:
+        """`values` permuted, each under `keys[which]`, its epoch's key."""
         a, b = (np.uint64(radix) for radix in self._radices)
         left, right = values // b, values % b
-        key = _mix(_mix(self.seed & _MASK) ^ epoch)
         for number in range(0, _ROUNDS, 2):
-            left = (left + _mix_array(right ^ np.uint64(_mix(key ^ number))) % a) % a
-            right = (right + _mix_array(left ^ np.uint64(_mix(key ^ (number + 1)))) % b) % b
+            first, second = _mix_array(keys ^ np.uint64(number)), _mix_array(keys ^ np.uint64(number + 1))
+            left = (left + _mix_array(right ^ first[which]) % a) % a
+            right = (right + _mix_array(left ^ second[which]) % b) % b
         return left * b + right
 
 

@@ -58,6 +58,8 @@ class FakeMetadata:
         self._misbehaviour: Misbehaviour = "none"
         self.requests: list[tuple[str, str, int]] = []
         """(method, path, status) of every answer, oldest first."""
+        self.arrivals: list[str] = []
+        """Paths as they were asked for, answered or not."""
         self.delivered: list[str] = []
         """Kinds of announcements in the order in which a client first read them."""
         try:
@@ -272,6 +274,7 @@ def _handler(metadata: FakeMetadata) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(min(length, 65_536))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            metadata.arrivals.append(self.path)
             answer = metadata.handle(self.command, self.path, headers, body)
             metadata.requests.append((self.command, self.path, answer.status))
             with contextlib.suppress(OSError):  # the client went away, as one with a short timeout does

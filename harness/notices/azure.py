@@ -39,6 +39,13 @@ class AzureSource:
 
     def poll(self) -> Notice | None:
         """A reclaim notice when an event for this VM is scheduled (the service lists other VMs' events too)."""
+        try:
+            return self._poll()
+        except NoticeSourceError:
+            self._vm_name = None  # a service that answers nonsense may have told a wrong name: ask again
+            raise
+
+    def _poll(self) -> Notice | None:
         if self._vm_name is None:
             self._vm_name = self._ask("/metadata/instance/compute/name?api-version=2021-02-01&format=text").decode(
                 "utf-8", "replace"

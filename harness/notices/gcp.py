@@ -46,11 +46,11 @@ class GcpSource:
             raise NoticeSourceError(f"{url}: HTTP {response.status}")
         if response.headers.get("Metadata-Flavor") != "Google":
             raise NoticeSourceError(f"{url}: the answer does not come from a Google metadata server")
-        etag = response.headers.get("ETag") or ""
-        self._etag = etag if etag.isalnum() else None
         value = response.body.strip().upper()
         if value not in {b"TRUE", b"FALSE"}:
             raise NoticeSourceError(f"{url}: {response.body[:20]!r} is neither TRUE nor FALSE")
+        etag = response.headers.get("ETag") or ""
+        self._etag = etag if etag.isalnum() else None
         if value == b"FALSE":
             return None
         return Notice(self.name, "reclaim", self._clock.wall() + self._notice_seconds, "instance/preempted is TRUE")
