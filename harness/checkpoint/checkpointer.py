@@ -143,6 +143,8 @@ class Checkpointer:
             self._emit("checkpoint_skipped", handle, error="an earlier save is still in flight")
             return handle
         self._join(self._timeout_seconds)
+        if self._fatal is not None:  # the save that was waited for ended so, on every rank alike
+            raise self._fatal
         handle.waited_seconds = self._clock.monotonic() - started
         self._report_previous_failure(handle)
         if not all(request.planned for request in requests):

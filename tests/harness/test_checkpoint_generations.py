@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.checkpoint import Target, check_fence, claim_generation, open_target
@@ -72,6 +72,7 @@ lineages = st.lists(st.tuples(st.integers(1, 5), st.none() | checkpoints), max_s
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.sets(checkpoints), st.sets(checkpoints), lineages, st.integers(1, 4), st.sets(checkpoints, max_size=1))
 def test_retention_never_deletes_what_could_be_needed(complete, incomplete, lineage, keep_last, protected) -> None:
     """The newest complete one of the living history stays whatever happens; so do the N newest and the protected."""

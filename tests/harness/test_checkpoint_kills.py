@@ -95,3 +95,50 @@ def test_killed_while_restoring(tmp_path: Path, two_saves: tuple[Path, dict[int,
     step, fingerprint, _ = in_child(lambda: restore(tmp_path / "copy"))
     assert (step, fingerprint) == (3, prints[3])
     assert [path.name for path in (tmp_path / "copy" / "node0" / "demo").iterdir()] == ["generations"]
+
+
+def live_incarnation(number: int, root: Path, started: Any) -> tuple[list[tuple[int, str]], str]:
+    """((step, fingerprint) of its durable saves, how it ended): 0 saves until it is fenced, 1 takes over from it."""
+    from harness.checkpoint import Progress
+    from harness.errors import FencedError
+
+    if number == 1:
+        assert started.wait(50)
+    # Each on a node of its own, with the durable target in common.
+    config = make_config(root / f"machine{number}", str(root / "bucket"), keep_last=2)
+    job, checkpointer = Job(), single(config, attempt=f"incarnation-{number}")
+    restored = checkpointer.restore(job.components)
+    step, durable = restored.step if restored else 0, []
+    while step < 500 and (number == 0 or len(durable) < 5):
+        job.train(1)
+        step += 1
+        try:
+            checkpointer.save(job.components, Progress(step=step))
+            checkpointer.wait()
+        except FencedError as error:
+            return durable, str(error)
+        durable.append((step, job.fingerprint()))
+        if len(durable) == 2:
+            started.set()
+    checkpointer.close()
+    return durable, "done"
+
+
+def test_two_live_incarnations_race_and_the_newer_one_wins(tmp_path: Path) -> None:
+    """The old one, overtaken while it saves as fast as it can, stops itself, saying why.
+
+    What is restored afterwards is the newer one's last checkpoint, byte for byte.
+    """
+    import multiprocessing
+
+    started = multiprocessing.get_context("fork").Event()
+    old, new = fork_ranks(2, live_incarnation, tmp_path, started)
+    assert "generation 2 was claimed by attempt incarnation-1" in old[1]
+    assert len(old[0]) >= 2
+    assert new[1] == "done"
+    assert len(new[0]) == 5
+    job = Job()
+    restored = single(make_config(tmp_path / "third", str(tmp_path / "bucket"))).restore(job.components)
+    assert restored is not None
+    assert (restored.step, job.fingerprint()) == new[0][-1]
+    assert restored.generation == 2

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -153,6 +153,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(values)
 def test_documents_come_back_exactly(value: object) -> None:
     """Value, type and order; repr tells 1 from 1.0 and -0.0 from 0.0."""

@@ -53,7 +53,8 @@ class S3Target:
 
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
-            raise InvalidInputError("remote", f"s3://{bucket}/{prefix}", "s3://bucket/prefix without empty parts, '.' and '..'")
+            expected = "s3://bucket/prefix without empty parts, '.' and '..'"
+            raise InvalidInputError("remote", f"s3://{bucket}/{prefix}", expected)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": max_attempts},
             connect_timeout=5,
