@@ -26,6 +26,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 _config: Any = numba.config
 _ROOM = Path(__file__).resolve().parent.parent
+_FOLDERS = ("adaptive", "engine", "lifetimes", "replay")
 
 
 def say_on_stderr(message: str) -> None:
@@ -41,8 +42,9 @@ on_compile: Callable[[str], None] = say_on_stderr
 def source_digest() -> str:
     """A digest of all sources whose functions are inlined into kernels."""
     digest = hashlib.sha256()
-    for path in sorted([*(_ROOM / "engine").glob("*.py"), *(_ROOM / "lifetimes").glob("*.py"), _ROOM / "spec.py"]):
-        digest.update(path.name.encode())
+    folders = [path for name in _FOLDERS for path in (_ROOM / name).glob("*.py")]
+    for path in sorted([*folders, _ROOM / "spec.py", _ROOM / "policies.py"]):
+        digest.update(str(path.relative_to(_ROOM)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from simulator import policies
 from simulator.adaptive import decide_adaptive, new_memory
+from simulator.engine.compiled import kernel
 from simulator.policies import NONE, ON_DEMAND
 
 DONE_SECONDS = 1e-3
@@ -107,5 +108,5 @@ def _run_adaptive(
     return cost, math.nan, available.shape[0]
 
 
-run_plain: Any = _compile(_run_plain)
-run_adaptive: Any = _compile(_run_adaptive)
+run_plain: Any = kernel("the replay of deadline policies")(_run_plain)
+run_adaptive: Any = kernel("the adaptive deadline policy")(_run_adaptive)
