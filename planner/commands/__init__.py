@@ -1,0 +1,1 @@
+"""One module per command: it reads flags, calls pure functions, and prints what they return."""

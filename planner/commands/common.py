@@ -1,0 +1,112 @@
+"""What the commands share: the scenario with its gaps filled, `--json`, `--show-config`, `--assume`, `--profile`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from harness.errors import InvalidInputError
+from planner import render
+from planner.assumptions import Assumption, load_assumptions
+from planner.catalogue import load_catalogue
+from planner.completion import Completed, Knowledge, complete
+from planner.documents import SCHEMA_VERSION, to_json
+from planner.layers import FieldPath, Layered
+from planner.options import Words, gather, scenario_options
+from planner.profile import load_profile
+from planner.render import Column
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def planning_options(*, without: Iterable[FieldPath] = ()) -> Callable[[F], F]:
+    """The scenario's fields as flags, and where missing values come from."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(
+            (
+                scenario_options(without=without),
+                click.option(
+                    "--hazard",
+                    type=Words(),
+                    envvar="PLANNER_HAZARD",
+                    help="Which source of interruption rates to use, e.g. article or spot-advisor.",
+                ),
+                click.option(
+                    "--assume",
+                    multiple=True,
+                    metavar="NAME=VALUE",
+                    help="Replace a stated assumption, e.g. upload_gib_per_second_per_node=4. May be repeated.",
+                ),
+                click.option(
+                    "--profile",
+                    type=click.Path(path_type=Path),
+                    envvar="PLANNER_PROFILE",
+                    help="Measured profile of this job (planner calibrate).",
+                ),
+                click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else."),
+                click.option("--show-config", is_flag=True, help="Print each value with where it came from, and stop."),
+            )
+        ):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def gather_layers(ctx: click.Context, parameters: dict[str, Any], file: Path | None) -> Layered:
+    """The scenario as given: flags over environment over file."""
+    return gather(ctx, parameters, file)
+
+
+def knowledge(parameters: dict[str, Any]) -> Knowledge:
+    """The bundled tables with what `--assume`, `--profile` and `--hazard` say."""
+    overrides = dict(_assumption(text) for text in parameters.get("assume") or ())
+    profile_path = parameters.get("profile")
+    catalogue = load_catalogue()
+    assumptions = load_assumptions().with_overrides(overrides) if overrides else catalogue.assumptions
+    return Knowledge(
+        catalogue=catalogue,
+        assumptions=assumptions,
+        profile=load_profile(profile_path) if profile_path else None,
+        hazard=parameters.get("hazard"),
+    )
+
+
+def completed_scenario(ctx: click.Context, parameters: dict[str, Any], file: Path | None) -> Completed:
+    """The scenario with every gap filled."""
+    return complete(gather_layers(ctx, parameters, file), knowledge(parameters))
+
+
+def _assumption(text: str) -> tuple[str, float]:
+    name, separator, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        hint = None if separator else "as NAME=VALUE"
+        raise InvalidInputError("--assume", text, "NAME=VALUE with a number", hint) from None
+
+
+def show_config(completed: Completed, *, as_json: bool) -> None:
+    """Every value of the completed scenario and where it came from."""
+    rows = [(value.path, value.value, value.origin) for value in completed.values.values()]
+    if as_json:
+        config = [{"field": path, "value": value, "origin": origin} for path, value, origin in rows]
+        click.echo(to_json({"schema_version": SCHEMA_VERSION, "config": config}))
+        return
+    out = render.console()
+    columns = (Column("Field"), Column("Value"), Column("Where it came from", wrap=True))
+    out.print(render.table(columns, ((path, render.number(value), origin) for path, value, origin in rows)))
+
+
+def print_assumptions(out: Console, assumptions: Iterable[Assumption], *, title: str) -> None:
+    """A list of assumptions with source and date."""
+    out.print(f"{title}:")
+    for row in assumptions:
+        value = f"{render.number(row.value)} {row.unit}".strip()
+        as_of = f" ({row.as_of})" if row.as_of else ""
+        render.paragraph(out, f"{row.name} {value}: {row.source}{as_of}", indent=2)

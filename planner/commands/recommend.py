@@ -1,0 +1,84 @@
+"""``planner recommend``: where to rent, how often to save, what it costs, when it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
+from planner import render
+from planner.commands.common import gather_layers, knowledge, planning_options, show_config
+from planner.completion import complete
+from planner.emit.options import emit_options, emit_settings
+from planner.options import BoundedNumber
+
+if TYPE_CHECKING:
+    from planner.recommend import Recommendation
+
+
+@click.command("recommend")
+@click.argument("scenario", required=False, type=click.Path(path_type=Path))
+@planning_options()
+@click.option(
+    "--step-seconds",
+    type=BoundedNumber(above=0.0),
+    envvar="PLANNER_STEP_SECONDS",
+    help="Measured seconds per training step: the interval is then given in steps too.",
+)
+@click.option("--emit", type=click.Path(path_type=Path), help="Write harness.yaml and torchrun.env into this folder.")
+@emit_options
+@click.pass_context
+def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> int:
+    """Recommend where to rent spot capacity for a job and how often to save.
+
+    Looks at every zone with a known price (narrow it with --region and --zone), finds the cheapest checkpoint
+    interval for each, and compares with on-demand. SCENARIO is an optional YAML or JSON file; flags replace what it
+    says. Works offline, from the bundled tables.
+
+    Example: planner recommend --instance p4d.24xlarge --work-hours 100 --checkpoint-gib 50
+    """
+    layered = gather_layers(ctx, parameters, scenario)
+    known = knowledge(parameters)
+    name = layered.scenario.fleet.instance
+    if name is None:
+        raise InvalidInputError("--instance", "nothing", "an instance type", "e.g. p4d.24xlarge")
+    if parameters["show_config"]:
+        show_config(complete(layered, known), as_json=parameters["as_json"])
+        return EXIT_DONE
+    settings = emit_settings(parameters)
+    from planner.documents import recommend_document, to_json
+    from planner.places import find_places, require_places
+    from planner.recommend import recommend
+
+    completed = complete(layered, known)
+    assert completed.instance is not None
+    places, rejected = find_places(known.catalogue, layered, [completed.instance], [completed["fleet.nodes"]])
+    require_places(places, rejected, name)
+    step_seconds = parameters["step_seconds"]
+    if step_seconds is None and known.profile is not None and known.profile.step_seconds is not None:
+        step_seconds = known.profile.step_seconds.mean
+    with render.ProgressBar("comparing places") as bar:
+        found = recommend(layered, known, places, rejected, step_seconds=step_seconds, progress=bar.report)
+    written: tuple[Path, ...] = ()
+    if parameters["emit"] is not None and found.complete:
+        from planner.emit.plan import emit_plan, plan_of
+
+        written = emit_plan(plan_of(found.best, found.assumptions, settings), parameters["emit"])
+    if parameters["as_json"]:
+        click.echo(to_json(recommend_document(found)))
+    else:
+        from planner.recommend_text import print_recommendation
+
+        print_recommendation(render.console(), found)
+        _print_written(found, written)
+    return EXIT_DONE if found.complete else EXIT_CTRL_C
+
+
+def _print_written(found: Recommendation, written: tuple[Path, ...]) -> None:
+    if not written:
+        return
+    out = render.console()
+    out.print()
+    render.paragraph(out, f"Wrote {' and '.join(str(path) for path in written)} for {found.best.offer.place}.")

@@ -1,0 +1,300 @@
+"""Simulating candidates: each with its cheapest interval, those that differ only in price from the same runs.
+
+With a constant price the cost of a run is price x billed node-hours + storage (rule 7 of MODEL.md): zones that share
+everything else share their simulated fates, and a hundred prices cost as much as one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import InvalidInputError
+from harness.policy import interval_steps
+from planner.catalogue import Offer
+from planner.completion import SECONDS_PER_HOUR, Completed, Knowledge, complete
+from planner.layers import Layered
+from planner.places import Place, Rejected
+from simulator.lifetimes import Lifetime
+from simulator.runs import Runs
+from simulator.simulate import simulate
+from simulator.spec import PriceSeries, Spec
+from simulator.statistics import Proportion, Summary, summarize
+from simulator.sweep import sweep
+
+SWEEP_RUNS = 4_000
+"""Runs per interval while the interval is looked for; the answer itself uses the scenario's runs."""
+
+Array = NDArray[np.float64]
+Say = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How often to save: the best, and the range that cannot be told from it (hours)."""
+
+    hours: float
+    low_hours: float
+    high_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnDemand:
+    """The same job without interruptions: no wait, one startup, only the final checkpoint (rule 9)."""
+
+    makespan_hours: float
+    cost_usd: float | None
+    """None where no on-demand price is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One place with its best interval and what is predicted for it."""
+
+    completed: Completed
+    offer: Offer
+    nodes: int
+    interval: Interval
+    interval_steps: int | None
+    makespan_hours: Summary
+    cost_usd: Summary
+    goodput: Summary
+    interruptions: Summary
+    lost_work_hours: Summary
+    deadline_probability: Proportion | None
+    on_demand: OnDemand
+    costs: Array = dataclasses.field(repr=False)
+    """Cost of each run: shape (runs,); run i met the same fates in every candidate."""
+    runs: Runs = dataclasses.field(repr=False)
+
+    @property
+    def spot_usd_per_hour(self) -> float:
+        """Spot price of one node."""
+        return float(self.completed["market.spot_usd_per_hour"])
+
+    @property
+    def on_demand_usd_per_hour(self) -> float | None:
+        """On-demand price of one node in the same region."""
+        price = self.completed["market.on_demand_usd_per_hour"]
+        return None if price is None else float(price)
+
+    @property
+    def savings_fraction(self) -> float | None:
+        """1 - expected cost over on-demand cost in the same region."""
+        if not self.on_demand.cost_usd:
+            return None
+        return 1.0 - self.cost_usd.mean / self.on_demand.cost_usd
+
+    @property
+    def spec(self) -> Spec:
+        """What was simulated, at this place's price."""
+        return self.completed.to_spec(interval_hours=self.interval.hours)
+
+    @property
+    def emergency_fits(self) -> bool:
+        """Whether an emergency save fits into the notice."""
+        return bool(self.completed["checkpoint.emergency_seconds"] <= self.completed["notice.seconds"])
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What needs a second look: of the price, of the interruption rate, of the type's bandwidths."""
+        hazard = self.completed.hazard.flags if self.completed.hazard else ()
+        derived = self.completed.derived.flags if self.completed.derived else ()
+        fits = () if self.emergency_fits else ("emergency-does-not-fit",)
+        return tuple(dict.fromkeys((*self.offer.flags, *hazard, *derived, *fits)))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All candidates, those that turned out impossible, and whether all were looked at."""
+
+    candidates: tuple[Candidate, ...]
+    rejected: tuple[Rejected, ...]
+    complete: bool
+
+
+def evaluate(
+    layered: Layered,
+    knowledge: Knowledge,
+    places: Sequence[Place],
+    *,
+    step_seconds: float | None = None,
+    runs: int | None = None,
+    progress: Say | None = None,
+) -> Evaluation:
+    """Every place as a candidate.  `runs` replaces the scenario's.
+
+    Raises InvalidInputError when no interruption rate is known for the only type, and for impossible values; with
+    several types that is a rejection of the type.  After Ctrl-C the candidates so far, `complete` False.
+    """
+    rejected: list[Rejected] = []
+    groups = _groups(layered, knowledge, places, rejected)
+    candidates: list[Candidate] = []
+    finished = True
+    try:
+        for done, (spec, members) in enumerate(groups.items()):
+            try:
+                candidates += _evaluate_group(spec, members, runs, step_seconds)
+            except InvalidInputError as error:
+                if len(groups) == 1:
+                    raise
+                rejected += [_rejection(place, str(error)) for place, _ in members]
+            if progress is not None:
+                progress(done + 1, len(groups))
+    except KeyboardInterrupt:
+        if not candidates:
+            raise
+        finished = False
+    return Evaluation(tuple(candidates), tuple(rejected), finished)
+
+
+def _rejection(place: Place, reason: str) -> Rejected:
+    return Rejected(place.instance.name, place.offer.region, place.offer.zone, place.nodes, reason)
+
+
+def _groups(
+    layered: Layered, knowledge: Knowledge, places: Iterable[Place], rejected: list[Rejected]
+) -> dict[Spec, list[tuple[Place, Completed]]]:
+    """Places by what they share: everything but the price."""
+    by_region: dict[tuple[str, str, str, int], Completed | InvalidInputError] = {}
+    groups: dict[Spec, list[tuple[Place, Completed]]] = {}
+    places = tuple(places)
+    for place in places:
+        key = (place.instance.provider, place.instance.name, place.offer.region, place.nodes)
+        if key not in by_region:
+            try:
+                by_region[key] = complete(layered, knowledge, offer=place.offer, nodes=place.nodes)
+            except InvalidInputError as error:
+                if error.field != "hazard":
+                    raise
+                by_region[key] = error
+        shared = by_region[key]
+        if isinstance(shared, InvalidInputError):
+            rejected.append(_rejection(place, f"no interruption rate: {shared.expected}"))
+            continue
+        completed = shared.priced(place.offer)
+        spec = dataclasses.replace(
+            completed.to_spec(interval_hours=1.0), price=PriceSeries.constant(1.0), on_demand_usd_per_hour=0.0
+        )
+        groups.setdefault(spec, []).append((place, completed))
+    if places and not groups:
+        only = next(error for error in by_region.values() if isinstance(error, InvalidInputError))
+        raise only
+    return groups
+
+
+def _evaluate_group(
+    spec: Spec, members: list[tuple[Place, Completed]], runs: int | None, step_seconds: float | None
+) -> list[Candidate]:
+    any_completed = members[0][1]
+    count = any_completed.runs if runs is None else runs
+    # The price only weighs storage against billed hours: the middle price of the group stands for all.
+    prices = sorted(completed["market.spot_usd_per_hour"] for _, completed in members)
+    interval = find_interval(any_completed, spec, prices[len(prices) // 2], count)
+    simulated = simulate(dataclasses.replace(spec, interval_hours=interval.hours), runs=count, seed=any_completed.seed)
+    if not simulated.complete:
+        raise KeyboardInterrupt
+    shared = _shared_summaries(simulated)
+    return [
+        _candidate(completed, interval, simulated, shared, step_seconds, offer=place.offer)
+        for place, completed in members
+    ]
+
+
+def candidate_of(completed: Completed, *, step_seconds: float | None = None) -> Candidate:
+    """One completed scenario as a candidate, where it says it is.  KeyboardInterrupt after Ctrl-C."""
+    price = completed["market.spot_usd_per_hour"]
+    spec = completed.to_spec(interval_hours=1.0)
+    interval = find_interval(completed, spec, price, completed.runs)
+    runs = simulate(dataclasses.replace(spec, interval_hours=interval.hours), runs=completed.runs, seed=completed.seed)
+    if not runs.complete:
+        raise KeyboardInterrupt
+    return _candidate(completed, interval, runs, _shared_summaries(runs), step_seconds, offer=_own_offer(completed))
+
+
+def _shared_summaries(runs: Runs) -> dict[str, Summary]:
+    names = ("makespan_hours", "goodput", "interruptions", "lost_work_hours")
+    return {name: summarize(getattr(runs, name)) for name in names}
+
+
+def _own_offer(completed: Completed) -> Offer:
+    """The place that a scenario describes, as an offer."""
+    if completed.offer is not None:
+        return completed.offer
+    return Offer(
+        provider=completed["fleet.provider"] or "unknown",
+        instance=completed["fleet.instance"] or "unknown",
+        region=completed["fleet.region"] or "unknown",
+        zone=completed["fleet.zone"],
+        spot_usd_per_hour=completed["market.spot_usd_per_hour"],
+        on_demand_usd_per_hour=completed["market.on_demand_usd_per_hour"],
+        as_of="",
+        source="given by the user",
+    )
+
+
+def _candidate(
+    completed: Completed,
+    interval: Interval,
+    runs: Runs,
+    shared: dict[str, Summary],
+    step_seconds: float | None,
+    *,
+    offer: Offer,
+) -> Candidate:
+    costs = priced(runs, completed["market.spot_usd_per_hour"], completed["market.on_demand_usd_per_hour"])
+    steps = None if step_seconds is None else interval_steps(interval.hours * SECONDS_PER_HOUR, step_seconds)
+    return Candidate(
+        completed=completed,
+        offer=offer,
+        nodes=completed["fleet.nodes"],
+        interval=interval,
+        interval_steps=steps,
+        cost_usd=summarize(costs),
+        deadline_probability=runs.deadline_probability,
+        on_demand=on_demand(completed),
+        costs=costs,
+        runs=runs,
+        **shared,
+    )
+
+
+def find_interval(completed: Completed, spec: Spec, spot_usd_per_hour: float, runs: int) -> Interval:
+    """The scenario's own interval, or the cheapest one at this price."""
+    if not completed.wants_optimum:
+        hours = completed["checkpoint.interval_seconds"] / SECONDS_PER_HOUR
+        return Interval(hours, hours, hours)
+    at_price = dataclasses.replace(spec, price=PriceSeries.constant(spot_usd_per_hour))
+    found = sweep(at_price, runs=min(runs, SWEEP_RUNS), seed=completed.seed)
+    if not found.complete:
+        raise KeyboardInterrupt
+    best = found.optimum
+    return Interval(best.interval_hours, best.low_hours, best.high_hours)
+
+
+def priced(runs: Runs, spot_usd_per_hour: float, on_demand_usd_per_hour: float | None) -> Array:
+    """Cost of each run in USD at these prices per node-hour: shape (runs,).  Rule 7 with constant prices."""
+    on_demand_hours = runs.on_demand_hours
+    spot_cost: Array = (runs.billed_hours - on_demand_hours) * spot_usd_per_hour + runs.storage_usd
+    return spot_cost + on_demand_hours * (on_demand_usd_per_hour or 0.0)
+
+
+def on_demand(completed: Completed) -> OnDemand:
+    """The job on on-demand nodes (rule 9 of MODEL.md): arithmetic, nothing is left to chance."""
+    spec = completed.to_spec(interval_hours=1.0)
+    makespan = spec.startup_hours + spec.work_hours + spec.stall_hours + spec.persist_hours
+    price = completed["market.on_demand_usd_per_hour"]
+    if price is None:
+        return OnDemand(makespan, None)
+    requests = spec.shards * spec.usd_per_1000_puts / 1000.0
+    return OnDemand(makespan, spec.nodes * price * makespan + requests)
+
+
+def with_lifetime(spec: Spec, lifetime: Lifetime, **changes: Any) -> Spec:
+    """`spec` with another, exactly known lifetime."""
+    return dataclasses.replace(spec, lifetime=lifetime, rate_events=None, rate_exposure_hours=None, **changes)

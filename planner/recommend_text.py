@@ -1,0 +1,234 @@
+"""A recommendation for a person's eye: the answer first, then what it was compared with and what it rests on."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+
+from planner import render
+from planner.evaluate import Candidate
+from planner.ranking import is_starred
+from planner.recommend import Recommendation
+from planner.render import Column
+from planner.sensitivity import Influence, OtherHazard
+from simulator.statistics import Proportion
+
+_MOST_ROWS = 12
+_MOST_INFLUENCES = 6
+_SOURCE_LENGTH = 48
+
+
+def print_recommendation(out: Console, found: Recommendation) -> None:
+    """The whole answer, at most 80 columns wide where `out` is."""
+    render.paragraph(out, answer(found), style="bold")
+    for line in _second_lines(found):
+        render.paragraph(out, line)
+    out.print()
+    _print_candidates(out, found)
+    _print_rejected(out, found)
+    if found.influences:
+        out.print()
+        _print_influences(out, found)
+    if found.sensitivity:
+        out.print()
+        _print_sensitivity(out, found)
+    if found.warnings:
+        out.print()
+        out.print("Before you rely on it:")
+        for warning in found.warnings:
+            render.paragraph(out, f"- {warning}", indent=2)
+    out.print()
+    stopped = "" if found.complete else " Interrupted: what was done so far."
+    best = found.best
+    render.paragraph(
+        out,
+        f"{len(best.runs):,} simulated runs per place, seed {best.completed.seed}; the mean cost is known to "
+        f"+/- {render.usd(best.cost_usd.standard_error)} for these assumptions.{stopped}",
+    )
+
+
+def answer(found: Recommendation) -> str:
+    """The recommendation in one sentence."""
+    best = found.best
+    fleet = f"{best.nodes} x {best.offer.instance}"
+    where = f"{best.offer.place} ({best.offer.region})" if best.offer.zone else best.offer.region
+    steps = f" ({best.interval_steps:,} steps)" if best.interval_steps else ""
+    text = (
+        f"Rent {fleet} spot in {where} at {render.usd(best.spot_usd_per_hour)}/h and save every "
+        f"{render.duration(best.interval.hours * 3600)}{steps}: {render.usd(best.cost_usd.p50)} (P50) to "
+        f"{render.usd(best.cost_usd.p95)} (P95), done in {render.hours(best.makespan_hours.p50)} (P50) to "
+        f"{render.hours(best.makespan_hours.p95)} (P95)"
+    )
+    if best.on_demand.cost_usd is None:
+        return f"{text}; no on-demand price is known there."
+    compared = f"{render.usd(best.on_demand.cost_usd)} and {render.hours(best.on_demand.makespan_hours)} on demand"
+    saved = best.savings_fraction or 0.0
+    if saved <= 0.0:
+        return f"Rent on demand, not spot: spot would cost {text.split(': ', 1)[1]}, against {compared}."
+    return f"{text}, against {compared} there: {render.percent(saved)} saved."
+
+
+def _second_lines(found: Recommendation) -> list[str]:
+    best = found.best
+    interval = best.interval
+    lines = []
+    if interval.high_hours > interval.low_hours:
+        lines.append(
+            f"Any interval from {render.duration(interval.low_hours * 3600)} to "
+            f"{render.duration(interval.high_hours * 3600)} is as good."
+        )
+    cheapest = found.cheapest_on_demand
+    if cheapest is not None and cheapest.on_demand_usd_per_hour and best.on_demand.cost_usd:
+        ratio = cheapest.on_demand_usd_per_hour / (best.on_demand_usd_per_hour or math.inf)
+        if ratio < 0.999:
+            cost = best.on_demand.cost_usd * ratio
+            saved = 1.0 - best.cost_usd.mean / cost
+            lines.append(
+                f"The cheapest on-demand ({cheapest.region}) would be {render.usd(cost)}: "
+                f"{render.percent(saved)} saved against that."
+            )
+    rate = found.best_break_even
+    now = best.completed["market.rate_per_hour"]
+    if rate is not None and now > 0.0:
+        lines.append(
+            f"Spot stays cheaper up to {rate:.3g} interruptions an hour; {now:.3g} is assumed "
+            f"({best.completed.hazard.name if best.completed.hazard else 'given'})."
+        )
+    elif found.break_even_without_refund is not None:
+        lines.append(
+            "Spot never gets dearer than on-demand as long as the first hour of a reclaimed node is free; without "
+            f"that refund it would from {found.break_even_without_refund:.3g} interruptions an hour on ({now:.3g} is "
+            "assumed)."
+        )
+    if best.completed.derived is not None:
+        needed, notice = best.completed["checkpoint.emergency_seconds"], best.completed["notice.seconds"]
+        fits = "fits" if best.emergency_fits else "does not fit"
+        lines.append(f"An emergency save takes {needed:.0f} s and {fits} the notice of {notice:.0f} s.")
+    chance = best.deadline_probability
+    if chance is not None:
+        lines.append(
+            f"Done within {render.hours(best.completed['job.deadline_hours'])} with a probability of {_chance(chance)}."
+        )
+    odd = found.if_real
+    if odd is not None:
+        lines.append(
+            f"If the price of {odd.offer.place} is real ({render.usd(odd.spot_usd_per_hour)}/h, starred below): "
+            f"{render.usd(odd.cost_usd.p50)} (P50) there."
+        )
+    if found.ties:
+        names = ", ".join(candidate.offer.place for candidate in found.ties[:5])
+        lines.append(f"Cannot be told from it: {names}.")
+    return lines
+
+
+def _print_candidates(out: Console, found: Recommendation) -> None:
+    columns = (
+        Column("Zone"),
+        Column("Spot/h", right=True),
+        Column("On demand", right=True),
+        Column("Save every", right=True),
+        Column("Cost P50", right=True),
+        Column("P95", right=True),
+        Column("Done P50", right=True),
+        Column("Saved", right=True),
+    )
+    shown = _shown(found)
+    out.print(render.table(columns, (_candidate_row(candidate, found.best) for candidate in shown)))
+    if len(found.candidates) > len(shown):
+        out.print(f"  and {len(found.candidates) - len(shown)} dearer ones (all of them with --json)")
+    if any(is_starred(candidate) for candidate in shown):
+        render.paragraph(out, "* this price is under half the median of its sibling zones and may be wrong", indent=0)
+
+
+def _shown(found: Recommendation) -> tuple[Candidate, ...]:
+    return found.candidates[:_MOST_ROWS]
+
+
+def _candidate_row(candidate: Candidate, best: Candidate) -> tuple[str, ...]:
+    star = "*" if is_starred(candidate) else ""
+    return (
+        ("> " if candidate is best else "  ") + candidate.offer.place + star,
+        render.usd(candidate.spot_usd_per_hour),
+        render.usd(candidate.on_demand_usd_per_hour),
+        render.duration(candidate.interval.hours * 3600),
+        render.usd(candidate.cost_usd.p50),
+        render.usd(candidate.cost_usd.p95),
+        render.hours(candidate.makespan_hours.p50),
+        render.percent(candidate.savings_fraction),
+    )
+
+
+def _print_rejected(out: Console, found: Recommendation) -> None:
+    by_reason: dict[str, list[str]] = {}
+    for row in found.rejected:
+        by_reason.setdefault(row.reason, []).append(row.zone or row.region or row.instance)
+    for reason, where in by_reason.items():
+        render.paragraph(out, f"Rejected, {reason}: {', '.join(where)}", indent=0)
+
+
+def _print_influences(out: Console, found: Recommendation) -> None:
+    columns = (
+        Column("What matters most"),
+        Column("Value", right=True),
+        Column("If"),
+        Column("Cost", right=True),
+        Column("Done", right=True),
+        Column("Source (as of)", wrap=True),
+    )
+    rows = [_influence_row(row) for row in found.influences[:_MOST_INFLUENCES]]
+    out.print(render.table(columns, rows))
+
+
+def _influence_row(row: Influence) -> tuple[str, ...]:
+    unit = {"USD/h": "$/h", "1/h": "/h"}.get(row.unit, row.unit)
+    source = row.source.removeprefix("assumption: ")
+    source = source if len(source) <= _SOURCE_LENGTH else source[:_SOURCE_LENGTH].rsplit(" ", 1)[0] + " ..."
+    return (
+        row.name,
+        f"{render.number(row.value)} {unit}".strip(),
+        row.changed_to,
+        "-" if row.cost_fraction == math.inf else f"{100 * row.cost_fraction:+.1f}%",
+        "-" if row.makespan_hours == math.inf else f"{row.makespan_hours:+.1f} h",
+        f"{source} ({row.as_of})" if row.as_of else source,
+    )
+
+
+def _chance(chance: Proportion) -> str:
+    return f"{render.percent(chance.mean)} (95% interval {render.percent(chance.low)} to {render.percent(chance.high)})"
+
+
+def _print_sensitivity(out: Console, found: Recommendation) -> None:
+    columns = (
+        Column("If the truth is", wrap=True),
+        Column("Rate/h", right=True),
+        Column("Best zone"),
+        Column("Save every", right=True),
+        Column("Cost", right=True),
+        Column("This plan", right=True),
+        Column("Regret", right=True),
+    )
+    best = found.best
+    hazard = best.completed.hazard
+    first = (
+        f"> {hazard.name if hazard else 'given'} (used)",
+        f"{best.completed['market.rate_per_hour']:.2g}",
+        best.offer.place,
+        render.duration(best.interval.hours * 3600),
+        render.usd(best.cost_usd.mean),
+        render.usd(best.cost_usd.mean),
+        "",
+    )
+    out.print(render.table(columns, (first, *(_sensitivity_row(row) for row in found.sensitivity))))
+
+
+def _sensitivity_row(row: OtherHazard) -> tuple[str, ...]:
+    return (
+        f"  {row.name}",
+        f"{row.rate_per_hour:.2g}",
+        row.zone or row.region,
+        render.duration(row.interval_hours * 3600),
+        render.usd(row.best_cost_usd),
+        render.usd(row.plan_cost_usd),
+        f"+{100 * max(0.0, row.regret_fraction):.1f}%",
+    )

@@ -1,0 +1,155 @@
+"""How things look: tables that survive 80 columns and pipes, durations and money in words, progress on stderr.
+
+Plain ASCII, so that any terminal and any pipe shows it; colour only where rich finds a terminal (NO_COLOR is kept).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import rich.box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+NARROW_COLUMNS = 80
+
+
+def console() -> Console:
+    """Standard output; 80 columns where it is no terminal (unless COLUMNS says otherwise)."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: its heading, whether its cells are numbers, whether it may be wrapped."""
+
+    heading: str
+    right: bool = False
+    wrap: bool = False
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, title: str | None = None) -> Table:
+    """A table without vertical lines; a row whose first cell starts with ">" stands out."""
+    made = Table(
+        box=rich.box.Box(_BOX),
+        show_edge=False,
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        collapse_padding=True,
+    )
+    for column in columns:
+        made.add_column(
+            column.heading,
+            justify="right" if column.right else "left",
+            no_wrap=not column.wrap,
+            overflow="fold" if column.wrap else "ellipsis",
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row), style="bold" if row[0].startswith(">") else None)
+    return made
+
+
+_BOX = "    \n    \n -  \n    \n    \n    \n    \n    \n"
+
+
+def paragraph(out: Console, text: str, *, style: str | None = None, indent: int = 0) -> None:
+    """A paragraph wrapped to the width, never cut, without trailing blanks; lines after the first hang by two."""
+    margin = " " * indent
+    hanging = margin + ("  " if indent else "")
+    lines = textwrap.wrap(text, max(20, out.width - 1), initial_indent=margin, subsequent_indent=hanging)
+    out.print(Text("\n".join(lines), style=style or ""))
+
+
+def usd(value: float | None) -> str:
+    """Dollars: cents below 100, thousands separators above."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"${value:,.2f}" if abs(value) < 100 else f"${value:,.0f}"
+
+
+def hours(value: float | None) -> str:
+    """Hours in words: 104 h, 12.5 h."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f} h" if value >= 100 else f"{value:.1f} h"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration to two or three digits in the unit that a person would choose."""
+    if seconds is None or math.isnan(seconds):
+        return "-"
+    if math.isinf(seconds):
+        return "never"
+    if seconds < 99.5:
+        return f"{seconds:.3g} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h"
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as a percentage, one digit below 10 %."""
+    if fraction is None or not math.isfinite(fraction):
+        return "-"
+    value = 100.0 * fraction
+    return f"{value:.1f}%" if abs(value) < 9.95 else f"{value:.0f}%"
+
+
+def number(value: object) -> str:
+    """A value of an assumption, short."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
+
+
+class ProgressBar:
+    """A bar on stderr while something runs; nothing at all when stderr is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        out = Console(file=sys.stderr)
+        if out.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=out, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=1.0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: float, total: float) -> None:
+        """`done` of `total` is finished."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done / max(total, 1e-12))
+
+    def say(self, what: str) -> None:
+        """What is being done now."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=what, completed=0.0)
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Now doing `what`; `done` of `total` is finished."""
+        self.say(what)
+        self.update(done, total)
