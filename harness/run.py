@@ -219,7 +219,9 @@ class Run:
         if self._in_body:  # the script left the loop by `break`
             self._step_done()
         self._boundary.finish()
-        if self._began and self._position.samples is not None and self.step != attempt.durable_step:
+        # Decided by what all ranks know alike; `save` itself passes over a step that is in flight or durable already.
+        restored_here = self.restored is not None and self.restored.step == self.step
+        if self._began and self._position.samples is not None and not restored_here:
             attempt.checkpointer.save(self._state(), self._position.progress(), reason="final")
             attempt.checkpointer.wait()
         self._emit_window()
