@@ -65,7 +65,7 @@ def write_config(folder: Path, **sections: Any) -> Path:
         "torchrun": {"process_group_timeout_seconds": 60},
     }
     for name, section in sections.items():
-        document[name] = {**document[name], **section} if isinstance(section, dict) else section
+        document[name] = {**document.get(name, {}), **section} if isinstance(section, dict) else section
     path = folder / "harness.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
