@@ -12,6 +12,7 @@ from harness.errors import InvalidInputError, did_you_mean
 from planner import tables
 from planner.catalogue import FLAGS, load_catalogue
 from planner.data_files import AsOf, Row, scan_table
+from planner.lifetime_table import LIFETIMES, load_fitted_lifetimes
 
 _ABOVE_ON_DEMAND = 1.005
 """Sources round to four digits: half a percent above on-demand is no finding."""
@@ -53,7 +54,7 @@ def check_data(directory: Path | None = None, *, today: date) -> DataReport:
 
     `today` decides which dates lie in the future.  Never raises for bad data: it is what the report is about.
     """
-    scanned = {table.name: scan_table(table, directory) for table in tables.ALL_TABLES}
+    scanned = {table.name: scan_table(table, directory) for table in (*tables.ALL_TABLES, LIFETIMES)}
     findings = [
         Finding("error", error.field, f"got {str(error.value)!r}, expected {error.expected}" + _hint(error))
         for _, errors in scanned.values()
@@ -114,6 +115,25 @@ def _unknown_names(rows: dict[str, tuple[Row, ...]], broken: set[str]) -> Iterat
                 where = f"{tables.INSTANCES.name} line {row.line}, column accelerator"
                 hint = _question(did_you_mean(accelerator, models))
                 yield Finding("error", where, f"{accelerator} is not in accelerators.csv" + hint)
+
+
+def _lifetimes(directory: Path | None, rows: dict[str, tuple[Row, ...]], broken: set[str]) -> Iterator[Finding]:
+    """Parameters that make no distribution, and types that are neither in the catalogue nor the start of one."""
+    try:
+        load_fitted_lifetimes(directory)
+    except InvalidInputError as error:
+        yield Finding("error", error.field, f"got {str(error.value)!r}, expected {error.expected}" + _hint(error))
+    if tables.INSTANCES.name in broken:
+        return
+    known = [(row.text("provider"), row.text("instance")) for row in rows[tables.INSTANCES.name]]
+    for row in rows[LIFETIMES.name]:
+        wanted = row.text("instance")
+        family = (f"{wanted}.", f"{wanted}+")
+        if not any(
+            row.text("provider") == owner and (name == wanted or name.startswith(family)) for owner, name in known
+        ):
+            where = f"{LIFETIMES.name} line {row.line}, column instance"
+            yield Finding("error", where, f"{wanted} is neither a type nor a family of instances.csv")
 
 
 def _question(hint: str | None) -> str:

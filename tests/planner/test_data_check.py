@@ -37,6 +37,14 @@ def test_shipped_tables_are_sound() -> None:
         ("spot_advisor.csv", "aws,p4d.24xlarge,", "aws,p9.24xlarge,", "error", "p9.24xlarge is not in instances.csv"),
         ("interruption_rates.csv", "0.31,0.74", "0.74,0.31", "error", "lower end is above"),
         ("interruption_rates.csv", "0.15,0.15", "0.15,", "error", "neither a rate nor a probability"),
+        (
+            "lifetimes.csv",
+            "aws,p3.2xlarge,us-east-1",
+            "aws,p9.2xlarge,us-east-1",
+            "error",
+            "neither a type nor a family",
+        ),
+        ("lifetimes.csv", "shape=0.93062 ", "form=0.93062 ", "error", "the parameters shape, scale_hours"),
         ("assumptions.csv", "boot_seconds,150", "boot_seconds,fast", "error", "expected a finite number"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,18 +13,15 @@ from scipy.stats import gamma
 
 from harness.errors import InvalidInputError
 from harness.telemetry.schema import Profile
-from planner import hazards
+from planner import hazard_source as flags
 from planner.assumptions import load_assumptions
+from planner.bands import Band
 from planner.catalogue import load_catalogue
-from planner.hazards import (
-    HazardSource,
-    band_rates_per_hour,
-    choose_hazard,
-    counted_source,
-    hazard_sources,
-    rate_interval_per_hour,
-)
-from simulator.lifetimes import Exponential, Weibull
+from planner.hazard_source import counted_source, rate_interval_per_hour
+from planner.hazard_tables import band_rates_per_hour
+from planner.hazards import HazardSource, choose_hazard, hazard_sources, own_log_source
+from simulator.lifetimes import Bathtub, Empirical, Exponential, Weibull
+from tests.planner.tables_helper import copy_tables, replace_once
 
 CATALOGUE = load_catalogue()
 
@@ -59,15 +58,112 @@ def test_articles_other_rows(instance: str, probability: float) -> None:
 
 
 def test_measured_p3_falls_with_age() -> None:
-    """Weibull of shape 0.62 whose mean is 2.13 h; the range is what was measured; it comes before the article."""
+    """Weibull of shape 0.62 whose mean is 2.13 h; the range is what was measured."""
     found = sources("p3.2xlarge")
-    assert list(found)[:2] == ["measured", "article"]
     measured = found["measured"]
     assert isinstance(measured.lifetime, Weibull)
     assert measured.lifetime.shape == 0.62
     assert measured.lifetime.mean_hours == pytest.approx(2.13)
     assert (measured.rate_low_per_hour, measured.rate_high_per_hour) == (0.31, 0.74)
     assert measured.lifetime.hazard(0.25) > 3 * measured.lifetime.hazard(8.0)
+
+
+def test_sources_of_p3_come_in_order_of_what_they_saw() -> None:
+    """Running nodes of the region, published measurement, article, launch probes, provider's band."""
+    names = [
+        "fit:aws-v100-4node-2023-08-us-east-1f",
+        "measured",
+        "article",
+        "fit:aws-v100-2023-02-nine-zones",
+        "spot-advisor",
+    ]
+    found = sources("p3.2xlarge", "us-east-1")
+    assert list(found) == names
+    assert found[names[3]].flags == (flags.LAUNCH_PROBES,)
+    elsewhere = list(sources("p3.2xlarge", "eu-west-1"))
+    assert elsewhere[0] == "fit:aws-v100-4node-2023-08-three-zones"
+
+
+def test_fit_of_one_place_is_as_sure_as_its_standard_error() -> None:
+    """0.46429 +- 0.0445 an hour: nodes lost together count as 109 losses, not 195; the range is Gamma's."""
+    source = sources("p3.2xlarge", "us-east-1")["fit:aws-v100-4node-2023-08-us-east-1f"]
+    assert source.events == pytest.approx((0.46429 / 0.0445) ** 2)
+    assert source.exposure_hours == pytest.approx(source.events / 0.46429)
+    low, high = gamma.ppf([0.025, 0.975], source.events + 0.5) / source.exposure_hours
+    assert (source.rate_low_per_hour, source.rate_high_per_hour) == pytest.approx((low, high))
+    assert source.rate_high_per_hour - source.rate_low_per_hour == pytest.approx(2 * 1.96 * 0.0445, rel=0.02)
+
+
+def test_pooled_fit_ranges_over_its_places_and_claims_no_sample() -> None:
+    """Three zones of 0.06 to 0.46 losses an hour: which zone it is, is what is unsure."""
+    source = sources("p3.2xlarge", "eu-west-1")["fit:aws-v100-4node-2023-08-three-zones"]
+    assert (source.events, source.exposure_hours) == (None, None)
+    assert (source.rate_low_per_hour, source.rate_high_per_hour) == pytest.approx((0.059996, 0.46429))
+    assert source.rate_per_hour == pytest.approx(0.1957)
+
+
+def test_h100s_of_google_rest_on_launch_probes_of_their_smallest_size() -> None:
+    """a3-highgpu-1g has probes of its own; the 8-GPU size an estimate from them: both say so."""
+    own = sources("a3-highgpu-1g", "us-central1")
+    assert [source.flags for source in own.values()] == [(flags.LAUNCH_PROBES,)]
+    big = sources("a3-highgpu-8g", "us-central1")
+    assert list(big) == ["fit:gcp-h100-2025-10-thirteen-zones"]
+    assert big["fit:gcp-h100-2025-10-thirteen-zones"].flags == (flags.ESTIMATE, flags.LAUNCH_PROBES)
+
+
+def test_family_without_a_size_is_an_estimate_for_each_size() -> None:
+    """Google's n1 machines of 2019 carry a 24 h cap into n1+1xV100, flagged."""
+    source = sources("n1+1xV100", None)["fit:gcp-n1-2019"]
+    assert source.flags == (flags.ESTIMATE,)
+    assert isinstance(source.lifetime, Bathtub)
+    assert source.lifetime.cap_hours == 24.0
+
+
+def log_file(path: Path, lives: list[tuple[float, int]]) -> Path:
+    """A log in the plain form: hours lived, and whether it ended in a reclaim."""
+    lines = "".join(f"{hours},{'preempted' if reclaimed else 'running'}\n" for hours, reclaimed in lives)
+    path.write_text(f"lifetime_hours,end_event\n{lines}", encoding="utf-8")
+    return path
+
+
+def test_own_log_comes_first(tmp_path: Path) -> None:
+    """Three reclaims and a node still running: an exponential with (3 + 1/2)/20 h, ahead of every table."""
+    own = own_log_source(log_file(tmp_path / "nodes.csv", [(2.0, 1), (3.0, 1), (5.0, 1), (10.0, 0)]))
+    assert own.lifetime == Exponential(3.5 / 20.0)
+    assert (own.events, own.exposure_hours, own.source) == (3, 20.0, "your log nodes.csv")
+    found = hazard_sources(CATALOGUE.instance("p4d.24xlarge"), "us-east-1", own=own)
+    assert [source.name for source in found][:2] == ["own-logs", "article"]
+    assert choose_hazard(found, None, CATALOGUE.instance("p4d.24xlarge")) is own
+
+
+def test_long_own_log_gives_a_shape(tmp_path: Path) -> None:
+    """400 Weibull lives of shape 0.5 (seeded): a Weibull is fitted, its mean within 4 standard errors, ~1e-4 to fail.
+
+    The standard error of the log mean of a fitted Weibull of this shape is about sqrt(5/400) = 0.11.
+    """
+    lives = Weibull(0.5, 1.0)
+    uniform = random.Random(7)
+    hours = [lives.inverse_cumulative_hazard(-math.log(uniform.random())) for _ in range(400)]
+    own = own_log_source(log_file(tmp_path / "nodes.csv", [(max(age, 1e-6), 1) for age in hours]))
+    assert isinstance(own.lifetime, Weibull)
+    assert abs(math.log(own.rate_per_hour * lives.mean_hours)) < 4 * 0.11
+    assert own.rate_low_per_hour < own.rate_per_hour < (own.rate_high_per_hour or 0.0)
+
+
+def test_file_that_is_no_log_is_bad_input(tmp_path: Path) -> None:
+    """Text that holds no lifetimes, and no file at all."""
+    (tmp_path / "x.csv").write_text("hello\n", encoding="utf-8")
+    for name in ("x.csv", "none.csv"):
+        with pytest.raises(InvalidInputError, match=name):
+            own_log_source(tmp_path / name)
+
+
+def test_newer_bands_replace_the_bundled_ones() -> None:
+    """The fetched Spot Advisor file says >20 % for p4d in us-east-1: that is what spot-advisor means then."""
+    band = Band("aws", "p4d.24xlarge", "us-east-1", 4, 60.0, "AWS Spot Instance Advisor", "2026-11-24")
+    found = hazard_sources(CATALOGUE.instance("p4d.24xlarge"), "us-east-1", bands=[band])
+    advisor = {source.name: source for source in found}["spot-advisor"]
+    assert (advisor.as_of, advisor.flags) == ("2026-11-24", (flags.OPEN_BAND,))
 
 
 def test_band_conversion_by_hand() -> None:
@@ -85,7 +181,7 @@ def test_top_band_is_open() -> None:
     assert (low, point) == pytest.approx((-math.log(0.8) / 730, -math.log(0.4) / 730))
     assert band_rates_per_hour(4, stated.with_overrides({"open_band_share": 0.9}))[1] > point
     p3 = sources("p3.16xlarge")["spot-advisor"]
-    assert (p3.rate_high_per_hour, p3.flags) == (None, (hazards.OPEN_BAND,))
+    assert (p3.rate_high_per_hour, p3.flags) == (None, (flags.OPEN_BAND,))
 
 
 def test_higher_bands_never_mean_lower_rates() -> None:
@@ -99,7 +195,7 @@ def test_no_data_default_is_never_read_as_low_risk() -> None:
     """p4de in il-central-1 is "<5 %, 90 % savings": last, flagged, never chosen; other regions stand in for it."""
     found = hazard_sources(CATALOGUE.instance("p4de.24xlarge"), "il-central-1")
     assert [s.name for s in found] == ["spot-advisor-other-regions", "spot-advisor-no-data"]
-    assert found[-1].flags == (hazards.NO_DATA_DEFAULT,)
+    assert found[-1].flags == (flags.NO_DATA_DEFAULT,)
     chosen = choose_hazard(found, None, CATALOGUE.instance("p4de.24xlarge"))
     assert chosen.name == "spot-advisor-other-regions"
     with pytest.raises(InvalidInputError, match="none is guessed"):
@@ -108,15 +204,15 @@ def test_no_data_default_is_never_read_as_low_risk() -> None:
 
 
 def test_other_sizes_of_the_accelerator_are_a_flagged_estimate() -> None:
-    """p3.8xlarge is in no table of hourly rates: its siblings' geometric mean, after its own band."""
+    """p3.8xlarge is in no table of hourly rates: its siblings' geometric mean, after its family and its own band."""
     found = sources("p3.8xlarge")
-    assert list(found) == ["spot-advisor", "same-accelerator"]
+    assert list(found) == ["fit:aws-p3-bamboo", "spot-advisor", "same-accelerator"]
     estimate = found["same-accelerator"]
-    assert estimate.flags == (hazards.ESTIMATE,)
+    assert estimate.flags == (flags.ESTIMATE,)
     assert estimate.rate_per_hour == pytest.approx(math.sqrt(math.log(0.965) * math.log(0.95)))
 
 
-@pytest.mark.parametrize("instance", ["a3-highgpu-8g", "Standard_ND96asr_v4", "p6-b300.48xlarge"])
+@pytest.mark.parametrize("instance", ["a2-highgpu-8g", "Standard_ND96asr_v4", "p6-b300.48xlarge"])
 def test_type_without_any_source_asks_for_a_rate(instance: str) -> None:
     """Nobody publishes rates for these: no source, and the error says which flags to give."""
     row = CATALOGUE.instance(instance)
@@ -156,13 +252,13 @@ def test_profile_that_says_little_does_not_come_first() -> None:
     """No reclaim in half an hour bounds nothing; of an unknown type: only when asked for; of another: never."""
     little = sources("p4d.24xlarge", profile=profile(interruptions=0, exposure_hours=0.5))
     assert next(iter(little)) == "article"
-    assert little["profile"].flags == (hazards.LITTLE_EXPOSURE,)
+    assert little["profile"].flags == (flags.LITTLE_EXPOSURE,)
     unknown = hazard_sources(
-        CATALOGUE.instance("a3-highgpu-8g"), None, profile=profile(instance=None, interruptions=9, exposure_hours=0.1)
+        CATALOGUE.instance("a2-highgpu-8g"), None, profile=profile(instance=None, interruptions=9, exposure_hours=0.1)
     )
-    assert [s.flags for s in unknown] == [(hazards.UNKNOWN_INSTANCE,)]
+    assert [s.flags for s in unknown] == [(flags.UNKNOWN_INSTANCE,)]
     with pytest.raises(InvalidInputError, match="--rate-per-hour"):
-        choose_hazard(unknown, None, CATALOGUE.instance("a3-highgpu-8g"))
+        choose_hazard(unknown, None, CATALOGUE.instance("a2-highgpu-8g"))
     assert "profile" not in sources("p3.16xlarge", profile=profile(interruptions=4, exposure_hours=200.0))
 
 
@@ -177,6 +273,22 @@ def test_lifetime_at_another_rate_keeps_its_shape() -> None:
         measured.lifetime_at(0.0)
 
 
+def test_every_shape_stretches_to_the_wanted_mean() -> None:
+    """Bathtub and measured lifetimes too: mean 1/rate, and the survival at the same share of the mean unchanged."""
+    base = sources("p4d.24xlarge")["article"]
+    for lifetime in (
+        Bathtub(0.45, 1.0, 24.0, 0.8, 24.0),
+        Bathtub(0.45, 1.0, 24.0, 0.8),
+        Empirical((1.0, 2.0, 5.0), (0.8, 0.5, 0.2), 6.0, 0.1),
+    ):
+        source = replace(base, lifetime=lifetime, rate_per_hour=1.0 / lifetime.mean_hours)
+        moved = source.lifetime_at(0.02)
+        assert moved.mean_hours == pytest.approx(50.0)
+        for share in (0.1, 0.6, 1.3):
+            there = lifetime.survival(share * lifetime.mean_hours)
+            assert moved.survival(share * 50.0) == pytest.approx(there, abs=1e-9)
+
+
 def test_every_source_of_every_type_is_sound() -> None:
     """All types, all regions of the bands: ordered range, source, date, a lifetime with that mean, known flags."""
     seen = 0
@@ -189,14 +301,12 @@ def test_every_source_of_every_type_is_sound() -> None:
                 assert source.source
                 assert source.as_of
                 assert source.lifetime.mean_hours == pytest.approx(1.0 / source.rate_per_hour)
-                assert set(source.flags) <= set(hazards.FLAGS)
+                assert set(source.flags) <= set(flags.FLAGS)
     assert seen > 100
 
 
 def test_corrupt_rates_are_bad_input(tmp_path: Path) -> None:
     """A rate without both ends names its line."""
-    from tests.planner.tables_helper import copy_tables, replace_once
-
     line = replace_once(copy_tables(tmp_path) / "interruption_rates.csv", "exponential,0.15,0.15", "exponential,0.15,")
     with pytest.raises(InvalidInputError, match=f"interruption_rates.csv line {line}"):
         hazard_sources(CATALOGUE.instance("p4d.24xlarge"), None, directory=tmp_path)
