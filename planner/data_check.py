@@ -62,12 +62,10 @@ def check_data(directory: Path | None = None, *, today: date) -> DataReport:
     ]
     rows = {name: found for name, (found, _) in scanned.items()}
     broken = {name for name, (_, errors) in scanned.items() if errors}
-    findings += [
-        *_future_dates(rows, today),
-        *_unknown_names(rows, broken),
-        *_rates_without_ends(rows),
-        *_odd_prices(rows),
-    ]
+    findings += [*_future_dates(rows, today), *_unknown_names(rows, broken), *_rates_without_ends(rows)]
+    findings += _odd_prices(rows)
+    if LIFETIMES.name not in broken:
+        findings += _lifetimes(directory, rows, broken)
     counts = {name: len(found) for name, found in rows.items()}
     if any(finding.severity == "error" for finding in findings):
         return DataReport(counts, tuple(findings), {}, {}, {}, ())
