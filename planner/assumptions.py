@@ -29,16 +29,15 @@ class Assumption:
 class Assumptions:
     """All stated assumptions by name, some of them overridden by the user or by a measured profile.
 
-    Raises InvalidInputError for an override of an unknown name (with the nearest one) or with a value that is not a
-    finite number >= 0.
+    Raises InvalidInputError for an override of an unknown name (with the nearest one) or with a value that its unit
+    does not allow: a finite number >= 0; at most 1 for a fraction or a probability; 0 or 1 for a flag.
     """
 
     def __init__(self, rows: Mapping[str, Assumption], overrides: Mapping[str, float] | None = None) -> None:
         self._rows = dict(rows)
         for name, value in (overrides or {}).items():
             row = self.row(name)
-            if not (math.isfinite(value) and value >= 0.0):
-                raise InvalidInputError(name, value, f"a finite number >= 0 in {row.unit}")
+            _check(row, value)
             self._rows[name] = replace(row, value=float(value), source=GIVEN_SOURCE, as_of="")
 
     def row(self, name: str) -> Assumption:
@@ -64,6 +63,15 @@ class Assumptions:
     def rows(self) -> tuple[Assumption, ...]:
         """All assumptions, in the table's order."""
         return tuple(self._rows.values())
+
+
+def _check(row: Assumption, value: float) -> None:
+    if not (math.isfinite(value) and value >= 0.0):
+        raise InvalidInputError(row.name, value, f"a finite number >= 0 in {row.unit}")
+    if row.unit in {"fraction", "probability"} and value > 1.0:
+        raise InvalidInputError(row.name, value, f"a {row.unit} from 0 to 1")
+    if row.unit == "flag" and value not in {0.0, 1.0}:
+        raise InvalidInputError(row.name, value, "0 (no) or 1 (yes)")
 
 
 @cache

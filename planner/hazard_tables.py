@@ -138,11 +138,24 @@ def band_rates_per_hour(band_index: int, assumptions: Assumptions) -> tuple[floa
     T = `band_session_hours`.  The open band's middle is `open_band_share`.
     """
     lower, upper = SHARES[band_index]
-    month = assumptions.value("band_exposure_hours")
-    session = assumptions.value("band_session_hours")
-    middle = assumptions.value("open_band_share") if upper is None else 0.5 * (lower + upper)
+    month, session = (_positive(assumptions, name) for name in ("band_exposure_hours", "band_session_hours"))
+    middle = _open_share(assumptions, lower) if upper is None else 0.5 * (lower + upper)
     high = None if upper is None else _rate(upper, session)
     return _rate(lower, month), _rate(middle, month), high
+
+
+def _positive(assumptions: Assumptions, name: str) -> float:
+    value = assumptions.value(name)
+    if value <= 0.0:
+        raise InvalidInputError(name, value, "a number of hours > 0")
+    return value
+
+
+def _open_share(assumptions: Assumptions, lower: float) -> float:
+    share = assumptions.value("open_band_share")
+    if not lower <= share < 1.0:
+        raise InvalidInputError("open_band_share", share, f"a fraction from {lower:g} to below 1")
+    return share
 
 
 def _rate(share: float, hours: float) -> float:

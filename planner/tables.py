@@ -112,7 +112,7 @@ STORAGE_PRICES = Table(
 
 ASSUMPTIONS = Table(
     "assumptions.csv",
-    (Column("name"), Column("value", "number"), Column("unit"), *_ORIGIN),
+    (Column("name"), Column("value", "number", minimum=0), Column("unit"), *_ORIGIN),
     key=("name",),
 )
 

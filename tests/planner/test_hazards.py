@@ -184,6 +184,17 @@ def test_top_band_is_open() -> None:
     assert (p3.rate_high_per_hour, p3.flags) == (None, (flags.OPEN_BAND,))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("open_band_share", 1.0), ("open_band_share", 0.1), ("band_exposure_hours", 0.0), ("band_session_hours", 0.0)],
+)
+def test_conversion_that_makes_no_sense_is_bad_input(name: str, value: float) -> None:
+    """A share that is certain or below its own band, an exposure of nothing: the error names the assumption."""
+    with pytest.raises(InvalidInputError) as caught:
+        band_rates_per_hour(4, load_assumptions().with_overrides({name: value}))
+    assert caught.value.field == name
+
+
 def test_higher_bands_never_mean_lower_rates() -> None:
     """Metamorphic: low and point rise from band to band."""
     rates = [band_rates_per_hour(index, load_assumptions()) for index in range(5)]
