@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,11 +27,16 @@ from harness.errors import (
     did_you_mean,
 )
 
+_EXTRA_ARGUMENT = re.compile(r"unexpected extra arguments? \((.*)\)")
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "recommend": ("planner.commands.recommend", "Where to rent, how often to save, what it costs, when it is done."),
     "simulate": ("planner.commands.simulate", "Simulate a scenario: cost, makespan, lost work, goodput."),
     "sweep": ("planner.commands.sweep", "Cost against checkpoint interval; the optimum; what the rules cost."),
     "replay": ("planner.commands.replay", "Replay a deadline policy on a recorded spot market."),
+    "prices": ("planner.commands.prices", "Prices per zone: bundled, live, history."),
+    "fit": ("planner.commands.fit", "Fit lifetime distributions to traces and logs."),
+    "data": ("planner.commands.data", "Check the bundled tables."),
     "emit": ("planner.commands.emit", "Write harness.yaml and torchrun.env for a scenario."),
 }
 """Command name → (module, what it does).  The module's attribute ``command`` is the click command."""
@@ -89,10 +95,14 @@ def planner() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code.  Nothing but bugs leaves a traceback."""
     try:
-        outcome = planner.main(
-            args=None if arguments is None else list(arguments), prog_name="planner", standalone_mode=False
-        )
+        # Not click's own main(): it would end a closed pipe with exit 1 and Ctrl-C with a blank line.
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with planner.make_context("planner", given) as ctx:
+            outcome = planner.invoke(ctx)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        sys.stdout.flush()
+        return end.exit_code
     except click.ClickException as error:
         return _fail(usage_error(error))
     except SpotPlannerError as error:
@@ -130,6 +140,9 @@ def usage_error(error: click.ClickException) -> InvalidInputError:
         from planner.options import called
 
         return InvalidInputError(called(error.param, ctx), error.message, "a value that it accepts", help_hint)
+    extra = _EXTRA_ARGUMENT.search(error.format_message())
+    if extra is not None:
+        return InvalidInputError("argument", extra[1], f"no more arguments than {command} takes", help_hint)
     return InvalidInputError("command line", error.format_message(), f"the usage of {command}", help_hint)
 
 

@@ -46,6 +46,10 @@ _SPEC_FIELDS: dict[str, tuple[str, str]] = {
     "deadline_hours": ("job", "deadline_hours"),
     "policy": ("policy", "name"),
     "interval_hours": ("checkpoint", "interval_seconds"),
+    "stall_hours": ("checkpoint", "stall_seconds"),
+    "persist_hours": ("checkpoint", "persist_seconds"),
+    "startup_hours": ("restart", "startup_seconds"),
+    "work_hours": ("job", "work_hours"),
     "keep_last": ("checkpoint", "keep_last"),
     "shards": ("storage", "shards"),
 }
@@ -172,10 +176,17 @@ class Completed:
                 rate_exposure_hours=self.rate_exposure_hours,
             )
         except InvalidInputError as error:
-            path = _SPEC_FIELDS.get(error.field)
-            if path is None:
-                raise
-            raise InvalidInputError(self.layered.name_of(*path), error.value, error.expected, error.hint) from None
+            raise self.in_the_users_words(error) from None
+
+    def in_the_users_words(self, error: InvalidInputError) -> InvalidInputError:
+        """An error about a field of the Spec, as one about the flag or key that it came from (seconds, not hours)."""
+        path = _SPEC_FIELDS.get(error.field)
+        if path is None:
+            return error
+        value = "nothing" if error.value is None else error.value
+        if error.field.endswith("_hours") and path[1].endswith("_seconds") and isinstance(value, int | float):
+            value = f"{value * SECONDS_PER_HOUR:g}"
+        return InvalidInputError(self.layered.name_of(*path), value, error.expected, error.hint)
 
 
 def complete(
@@ -360,7 +371,10 @@ class _Filler:
             assumptions=self.knowledge.assumptions,
             directory=self.knowledge.directory,
         )
-        source = choose_hazard(sources, self.knowledge.hazard, self.instance)
+        try:
+            source = choose_hazard(sources, self.knowledge.hazard, self.instance)
+        except InvalidInputError as error:
+            raise InvalidInputError("--hazard", error.value, error.expected, error.hint) from None
         kind = type(source.lifetime).__name__.lower()
         self.values["market.lifetime"] = Value("market.lifetime", kind, f"data: {source.name}")
         shown = f"{source.name}: {source.source}"

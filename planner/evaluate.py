@@ -142,7 +142,7 @@ def evaluate(
                 candidates += _evaluate_group(spec, members, runs, step_seconds)
             except InvalidInputError as error:
                 if len(groups) == 1:
-                    raise
+                    raise members[0][1].in_the_users_words(error) from None
                 rejected += [_rejection(place, str(error)) for place, _ in members]
             if progress is not None:
                 progress(done + 1, len(groups))
@@ -170,7 +170,7 @@ def _groups(
             try:
                 by_region[key] = complete(layered, knowledge, offer=place.offer, nodes=place.nodes)
             except InvalidInputError as error:
-                if error.field != "hazard":
+                if error.field != "--hazard":
                     raise
                 by_region[key] = error
         shared = by_region[key]

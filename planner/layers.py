@@ -48,15 +48,24 @@ class Layered:
     scenario: Scenario
     origins: Mapping[FieldPath, str]
     names: Mapping[FieldPath, str]
-    """What the user calls each value, for messages about it."""
+    """What the user calls each value that was given, for messages about it."""
+    flags: Mapping[FieldPath, str]
+    """The flag of each field, for messages about what was not given."""
 
     def name_of(self, *path: str) -> str:
         """What to call the value at `path` in a message to the user."""
-        return self.names.get(path, ".".join(path))
+        return self.names.get(path) or self.flags.get(path) or ".".join(path)
 
 
-def layer(file_document: object, file_name: str | None, given: Mapping[FieldPath, Given]) -> Layered:
+def layer(
+    file_document: object,
+    file_name: str | None,
+    given: Mapping[FieldPath, Given],
+    flags: Mapping[FieldPath, str] | None = None,
+) -> Layered:
     """The scenario in `file_document` (None: no file) with what was `given` laid over it.
+
+    `flags` says which flag each field has.
 
     Raises InvalidInputError that names the flag, the variable or the file's key.
     """
@@ -75,8 +84,8 @@ def layer(file_document: object, file_name: str | None, given: Mapping[FieldPath
     try:
         scenario = parse(Scenario, document)
     except InvalidInputError as error:
-        raise _in_the_users_words(error, names, file_name) from None
-    return Layered(scenario, origins, names)
+        raise _in_the_users_words(error, names, flags or {}, file_name) from None
+    return Layered(scenario, origins, names, flags or {})
 
 
 def _sections(document: object, file_name: str | None) -> dict[str, Any]:
@@ -161,23 +170,30 @@ def _leaves(document: Mapping[str, Any], prefix: FieldPath = ()) -> list[FieldPa
 
 
 def _in_the_users_words(
-    error: InvalidInputError, names: Mapping[FieldPath, str], file_name: str | None
+    error: InvalidInputError, names: Mapping[FieldPath, str], flags: Mapping[FieldPath, str], file_name: str | None
 ) -> InvalidInputError:
     """The same error, naming the flag, variable or file key that the value came from."""
     path = tuple(_without_tags(error.field.split(".")))
-    expected = _phrase(error.expected)
+    expected, value, hint = _phrase(error.expected), error.value, error.hint
     if path[-2:] == ("checkpoint", "interval_seconds"):
         expected = "a number of seconds greater than 0, or auto"
-    hint = error.hint
+    if expected.startswith("input tag"):
+        path = (*path, "distribution")
+        choices = tuple(DISTRIBUTION_KEYS[path[1]])
+        value = value.get("distribution") if isinstance(value, dict) else value
+        expected, hint = f"one of {', '.join(choices)}", did_you_mean(str(value), choices)
     if path and path[0] not in _KNOWN_PARTS and hint is None:
         hint = did_you_mean(path[0], _KNOWN_PARTS)
     name = names.get(path)
     if name is None:
-        below = sorted(name for leaf, name in names.items() if leaf[: len(path)] == path)
-        flags = [name for name in below if name.startswith("--")]
-        dotted = ".".join(path)
-        name = " ".join(flags) if flags else (f"{file_name}: {dotted}" if file_name else dotted)
-    return InvalidInputError(name, error.value, expected, hint)
+        below = [name for leaf, name in names.items() if leaf[: len(path)] == path]
+        if below and all(name.startswith(("--", "PLANNER_")) for name in below):
+            name, value = " and ".join(below), "them together" if len(below) > 1 else value
+        elif file_name is None and path in flags:
+            name = flags[path]
+        else:
+            name = f"{file_name}: {'.'.join(path)}" if file_name else ".".join(path)
+    return InvalidInputError(name, value, expected, hint)
 
 
 def _without_tags(parts: list[str]) -> list[str]:
@@ -193,6 +209,8 @@ def _phrase(expected: str) -> str:
     """Pydantic's words as a phrase that completes "expected …"."""
     if expected.startswith(("greater", "less")):
         return f"a number {expected}"
+    if expected.startswith(("a valid number", "a valid integer")):
+        return "a number" if "number" in expected else "a whole number"
     if expected.startswith(("valid", "finite")):
         return f"a {expected}".replace("a valid dictionary or instance of", "a mapping for").replace(
             "a valid dictionary", "a mapping"

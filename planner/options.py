@@ -295,4 +295,5 @@ def gather(ctx: click.Context, parameters: Mapping[str, Any], file: Path | None)
     document = None if file is None else read_yaml(file)
     if file is not None and document is None:
         raise InvalidInputError("file", file, "a scenario; this file is empty")
-    return layer(document, None if file is None else str(file), given)
+    flags = {field.path: field.flags[0] for field in scenario_fields()}
+    return layer(document, None if file is None else str(file), given, flags)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +69,13 @@ def knowledge(parameters: dict[str, Any]) -> Knowledge:
     overrides = dict(_assumption(text) for text in parameters.get("assume") or ())
     profile_path = parameters.get("profile")
     catalogue = load_catalogue()
-    assumptions = load_assumptions().with_overrides(overrides) if overrides else catalogue.assumptions
+    assumptions = catalogue.assumptions
+    if overrides:
+        try:
+            assumptions = load_assumptions().with_overrides(overrides)
+        except InvalidInputError as error:
+            name = "--assume" if error.field == "assumption" else f"--assume {error.field}"
+            raise InvalidInputError(name, error.value, error.expected, error.hint) from None
     return Knowledge(
         catalogue=catalogue,
         assumptions=assumptions,
@@ -110,3 +117,12 @@ def print_assumptions(out: Console, assumptions: Iterable[Assumption], *, title:
         value = f"{render.number(row.value)} {row.unit}".strip()
         as_of = f" ({row.as_of})" if row.as_of else ""
         render.paragraph(out, f"{row.name} {value}: {row.source}{as_of}", indent=2)
+
+
+@contextlib.contextmanager
+def users_words(completed: Completed) -> Iterator[None]:
+    """Errors of the simulator name the flag or key that the value came from."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise completed.in_the_users_words(error) from None

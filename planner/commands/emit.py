@@ -9,7 +9,7 @@ import click
 
 from harness.errors import EXIT_DONE
 from planner import render
-from planner.commands.common import gather_layers, knowledge, planning_options, show_config
+from planner.commands.common import gather_layers, knowledge, planning_options, show_config, users_words
 from planner.completion import complete
 from planner.emit.options import emit_options, emit_settings
 from planner.options import BoundedNumber
@@ -37,7 +37,8 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     from planner.emit.plan import emit_plan, plan_of
     from planner.evaluate import candidate_of
 
-    candidate = candidate_of(completed, step_seconds=parameters["step_seconds"])
+    with users_words(completed):
+        candidate = candidate_of(completed, step_seconds=parameters["step_seconds"])
     written = emit_plan(plan_of(candidate, completed.assumptions, settings), parameters["output"], field="--output")
     if parameters["as_json"]:
         click.echo(to_json({"schema_version": SCHEMA_VERSION, "files": [str(path) for path in written]}))

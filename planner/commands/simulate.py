@@ -9,7 +9,13 @@ import click
 
 from harness.errors import EXIT_CTRL_C, EXIT_DONE
 from planner import render
-from planner.commands.common import completed_scenario, planning_options, print_assumptions, show_config
+from planner.commands.common import (
+    completed_scenario,
+    planning_options,
+    print_assumptions,
+    show_config,
+    users_words,
+)
 from planner.completion import Completed
 from planner.render import Column
 
@@ -47,7 +53,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     from planner.documents import simulate_document, to_json
     from simulator.simulate import simulate
 
-    with render.ProgressBar("simulating") as bar:
+    with render.ProgressBar("simulating") as bar, users_words(completed):
         spec = completed.to_spec(interval_hours=best_interval_hours(completed) if completed.wants_optimum else None)
         runs = simulate(spec, runs=completed.runs, seed=completed.seed, progress=bar.update)
     document = simulate_document(completed, runs)

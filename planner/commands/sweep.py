@@ -9,7 +9,7 @@ import click
 
 from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
-from planner.commands.common import completed_scenario, planning_options, show_config
+from planner.commands.common import completed_scenario, planning_options, show_config, users_words
 from planner.completion import SECONDS_PER_HOUR
 from planner.options import Words
 from planner.render import Column
@@ -41,7 +41,7 @@ def command(ctx: click.Context, /, scenario: Path | None, intervals_seconds: str
     from planner.documents import sweep_document, to_json
     from simulator.sweep import sweep
 
-    with render.ProgressBar("sweeping the interval") as bar:
+    with render.ProgressBar("sweeping the interval") as bar, users_words(completed):
         found = sweep(
             completed.to_spec(interval_hours=1.0),
             runs=completed.runs,
