@@ -43,6 +43,7 @@ def check(ctx: click.Context, directory: Path | None, as_json: bool) -> None:
 def _document(report: DataReport) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION,
+        "complete": True,
         "ok": not report.errors,
         "rows": report.rows,
         "instances": report.instances,

@@ -144,6 +144,7 @@ def _document(
 ) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION,
+        "complete": True,
         "live": found is not None,
         "oldest_seconds": found.oldest_seconds if found else None,
         "offers": [{**asdict(offer), "flags": list(offer.flags), "discount": offer.discount} for offer in offers],

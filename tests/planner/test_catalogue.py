@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from datetime import date
@@ -14,7 +15,7 @@ from planner import catalogue as module
 from planner.assumptions import load_assumptions
 from planner.catalogue import Catalogue, Instance, Price, load_catalogue
 from planner.data_files import AsOf, read_table
-from planner.tables import ALL_TABLES, ASSUMPTIONS, PRICES
+from planner.tables import ALL_TABLES, ASSUMPTIONS, INTERRUPTION_RATES, PRICES
 from tests.planner.tables_helper import copy_tables, replace_once
 
 
@@ -201,6 +202,28 @@ def test_missing_garbled_and_short_tables_are_bad_input(tmp_path: Path) -> None:
         with pytest.raises(InvalidInputError) as caught:
             read_table(PRICES, tmp_path)
         assert expected in str(caught.value)
+
+
+def test_any_damage_to_a_table_is_bad_input_or_none(tmp_path: Path) -> None:
+    """400 random edits of the bytes (seeded): the table still loads, or the error names the file.  Most are refused."""
+    path = copy_tables(tmp_path) / "interruption_rates.csv"
+    good = path.read_bytes()
+    uniform = random.Random(11)
+    refused = []
+    for _ in range(400):
+        damaged = bytearray(good)
+        for _ in range(uniform.choice([1, 2, 8])):
+            position = uniform.randrange(len(damaged))
+            damaged[position : position + uniform.choice([0, 1, 30])] = uniform.choice(
+                [b"", b'"', b",", b"\n", b"\r", b"\x00", b"\xff", b"nan", b"-1", b"1e999", "é".encode()]
+            )
+        path.write_bytes(bytes(damaged))
+        try:
+            read_table(INTERRUPTION_RATES, tmp_path)
+        except InvalidInputError as error:
+            refused.append(f"{error.field} {error.value}")
+    assert len(refused) > 200
+    assert all("interruption_rates.csv" in text for text in refused)
 
 
 def test_dates_of_every_precision() -> None:

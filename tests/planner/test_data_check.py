@@ -6,9 +6,11 @@ import json
 from datetime import date
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
+import planner
 from planner.commands.data import command
 from planner.data_check import check_data
 from tests.planner.tables_helper import copy_tables, replace_once
@@ -87,6 +89,9 @@ def test_command_prints_counts_and_json(tmp_path: Path) -> None:
     replace_once(copy_tables(tmp_path) / "prices.csv", "21.957642", "-1")
     damaged = CliRunner().invoke(command, ["check", "--json", "--directory", str(tmp_path)])
     assert damaged.exit_code == 2
+    schema = json.loads((Path(planner.__file__).parent / "schemas" / "data-check.json").read_text(encoding="utf-8"))
+    for found in (document, json.loads(damaged.stdout)):
+        jsonschema.validate(found, schema, cls=jsonschema.Draft202012Validator)
     assert "prices.csv line" in json.loads(damaged.stdout)["errors"][0]["where"]
     shown = CliRunner().invoke(command, ["check", "--directory", str(tmp_path)])
     assert (shown.exit_code, "1 to put right." in shown.stdout) == (2, True)

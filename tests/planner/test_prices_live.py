@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import jsonschema
 import pytest
 from botocore.stub import Stubber
 from click.testing import CliRunner
@@ -28,6 +29,9 @@ from planner.prices.transport import FakeTransport, Response
 from tests.planner.test_prices_aws import price_list_item
 from tests.planner.test_prices_http import A2_PARTS, ADVISOR, azure_item
 
+SCHEMA = json.loads(
+    (Path(command_module.__file__).parent.parent / "schemas" / "prices.json").read_text(encoding="utf-8")
+)
 NOW = datetime(2026, 11, 24, 15, tzinfo=UTC)
 SNAPSHOT = load_catalogue()
 P4D = SNAPSHOT.instance("p4d.24xlarge")
@@ -376,6 +380,7 @@ def test_command_lists_all_types_with_their_cheapest_place(run: Callable[..., An
     assert "No price is known of trn2.3xlarge, trn2.48xlarge" in " ".join(result.stdout.split())
     assert "…" not in result.stdout
     document = json.loads(run("--json").stdout)
+    jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
     assert len(document["offers"]) == len(SNAPSHOT.all_offers())
     assert (document["schema_version"], document["live"], document["missing"]) == (1, False, [])
 
@@ -393,6 +398,7 @@ def test_command_live_json_and_plot(run: Callable[..., Any], aws: FakeAws, tmp_p
     )  # fmt: skip
     aws.all_used()
     document = json.loads(result.stdout)
+    jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
     assert result.return_value == 0
     assert [(o["zone"], o["spot_usd_per_hour"], o["as_of"]) for o in document["offers"]] == [
         ("use1-az2", 8.0, "2026-11-24")
