@@ -125,7 +125,7 @@ class Runs:
         return wilson_interval(met, len(self))
 
     def parts_sum(self) -> Array:
-        """Work plus all parts, run by run: equal to the makespan up to rounding (MODEL.md, "Parts")."""
+        """Work plus all parts, run by run: equal to the makespan up to rounding (docs/model.md, "Parts")."""
         total = np.full(len(self), self.spec.work_hours)
         for name in PARTS:
             total = total + getattr(self, name)

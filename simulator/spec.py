@@ -1,6 +1,6 @@
 """What is simulated: one frozen description of a job on interruptible nodes, all durations in hours.
 
-`MODEL.md`'s words are the field names here.  The file-facing scenario (seconds, YAML, defaults from tables) is
+`docs/model.md`'s words are the field names here.  The file-facing scenario (seconds, YAML, defaults from tables) is
 `planner.scenario`; it ends in a `Spec`.  Values are checked on construction: an engine never sees nonsense.
 """
 
@@ -20,7 +20,7 @@ HOURS_PER_MONTH = 730.0
 """Storage is priced per GiB-month; a month is 730 h (rule 7)."""
 
 TOLERANCE_HOURS = 1e-6 / 3600.0
-"""Comparisons of progress, and ties between moments, use a tolerance of 1 µs (MODEL.md, "Units")."""
+"""Comparisons of progress, and ties between moments, use a tolerance of 1 µs (docs/model.md, "Units")."""
 
 SHORTEST_INTERVAL_HOURS = 1e-3 / 3600.0
 """A thousand times the tolerance; nobody saves more often than every millisecond."""

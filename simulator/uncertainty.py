@@ -2,7 +2,7 @@
 
 With `events` interruptions in `exposure` node-hours, the posterior of a rate under Jeffreys' prior is
 Gamma(events + ½) / exposure.  Divided by the rate that the lifetime states, it is the factor by which this run's
-cumulative hazard is scaled, the same for all nodes (MODEL.md, "Uncertainty").
+cumulative hazard is scaled, the same for all nodes (docs/model.md, "Uncertainty").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each hour and each dollar of one run went (rule 7; MODEL.md, "Parts")."""
+"""Where each hour and each dollar of one run went (rule 7; docs/model.md, "Parts")."""
 
 from __future__ import annotations
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import enum
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator import horizon
 from simulator.reference.accounts import Accounts
 from simulator.reference.copies import Copies
 from simulator.reference.fates import Fates, Node, Notice, Reclaim
+from simulator.reference.timeline import Mark, Timeline
 from simulator.runs import RunResult
 from simulator.spec import TOLERANCE_HOURS, Spec
 
@@ -60,6 +62,8 @@ class Job(ABC):
         self.accounts = Accounts(spec)
         self.fates = Fates(spec, seed, run)
         self.limit = horizon.Limit.of(spec)
+        self.timeline: Timeline | None = None
+        """Set before `simulate` to have it written."""
 
     # The loop.
 
@@ -75,15 +79,18 @@ class Job(ABC):
                 self.on_job_event()
             else:
                 self.market_event()
+        self.mark("finished")
         self.bill_the_end()
         return self.accounts.result(self.now, self.copies.storage_usd(self.now))
 
     def market_event(self) -> None:
         """One arrival, notice or reclaim that is due."""
         if arrived := self.fates.arrivals(self.now):
+            self.mark("arrival", arrived)
             self.on_arrival(arrived)
         elif notice := self.fates.notice(self.now):
             if notice.nodes:
+                self.mark("notice", notice.nodes)
                 self.on_notice(notice)
         elif event := self.fates.reclaim(self.now):
             self.take_away(event)
@@ -91,6 +98,7 @@ class Job(ABC):
     def take_away(self, event: Reclaim) -> None:
         """Nodes are reclaimed: count, bill, and ask for new ones (rule 1: at the reclaim, never earlier)."""
         self.count(event)
+        self.mark("reclaim", event.nodes)
         for node in event.nodes:
             self.accounts.bill_reclaimed(node.born, self.now)
             self.fates.request(node, self.now)
@@ -158,7 +166,7 @@ class Job(ABC):
 
     def advance(self, to: float) -> None:
         """Let time pass to `to`, booked to the part that the phase stands for."""
-        hours = to - self.now
+        hours, phase = to - self.now, self.phase
         self.now = to
         accounts = self.accounts
         if self.phase is Phase.TRAINING:
@@ -177,12 +185,21 @@ class Job(ABC):
             accounts.outage_hours += hours
         else:
             accounts.checkpoint_hours += hours
+        if self.timeline:
+            self.timeline.passed(to - hours, to, phase.name.lower(), self.progress)
+
+    def mark(self, kind: str, nodes: Iterable[Node] = ()) -> None:
+        """Write down that something happens now."""
+        if self.timeline:
+            indices = tuple(node.index for node in nodes)
+            self.timeline.marks.append(Mark(self.now, kind, self.progress, indices))
 
     def on_job_event(self) -> None:
         """The earliest thing that `next_time` announced; durability first."""
         if self.upload and self.upload.durable_at <= self.now + TOLERANCE_HOURS:
             self.copies.add(self.upload.progress, self.now)
             self.upload = None
+            self.mark("durable")
             if self.phase is Phase.TRAINING:
                 self.uploaded()
         elif self.phase is Phase.TRAINING:
@@ -259,6 +276,8 @@ class Job(ABC):
     def roll_back(self) -> None:
         """Progress returns to the newest durable checkpoint; the difference is lost work."""
         left = self.copies.newest_progress
+        if left < self.progress:
+            self.mark("rolled_back")
         self.accounts.lost_work_hours += self.progress - left
         self.progress = left
         self.restart_interval()

@@ -19,27 +19,39 @@ guarantee here, and the probability to meet the deadline is what the simulation 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+from simulator.lifetimes import Exponential
 from simulator.policies import NONE, ON_DEMAND, POLICY_CODES, SPOT, decide
-from simulator.reference.accounts import Accounts
-from simulator.reference.copies import Copies
+from simulator.provision import ConstantProvision
 from simulator.reference.fates import Node, Notice, Reclaim
 from simulator.reference.job import Phase
 from simulator.reference.rigid import RigidJob
-from simulator.runs import RunResult
 from simulator.spec import TOLERANCE_HOURS, Spec
 
 SECONDS = 3600.0
 
 
-def on_demand_run(spec: Spec, seed: int, run: int) -> RunResult:
+class OnDemandJob(RigidJob):
     """Rule 9: the whole fleet on demand: no reclaim, no wait, the same startup, only a final checkpoint."""
-    accounts = Accounts(spec, startup_hours=spec.startup_hours, checkpoint_hours=spec.stall_hours + spec.persist_hours)
-    makespan = accounts.startup_hours + spec.work_hours + accounts.checkpoint_hours
-    for _ in range(spec.nodes):
-        accounts.bill_on_demand(0.0, makespan)
-    return accounts.result(makespan, Copies(spec, seed, run).storage_usd(makespan))
+
+    def __init__(self, spec: Spec, seed: int, run: int) -> None:
+        on_demand = dataclasses.replace(
+            spec,
+            lifetime=Exponential(0.0),
+            rate_events=None,
+            rate_exposure_hours=None,
+            bulk=0.0,
+            provision=ConstantProvision(0.0),
+            min_nodes=None,
+            interval_hours=math.inf,
+        )
+        super().__init__(on_demand, seed, run)
+
+    def bill_the_end(self) -> None:
+        for node in self.fates.nodes:
+            self.accounts.bill_on_demand(node.born, self.now)
 
 
 class PolicyJob(RigidJob):
@@ -154,6 +166,7 @@ class PolicyJob(RigidJob):
     def take_away(self, event: Reclaim) -> None:
         if self.current == SPOT:
             self.count(event)
+            self.mark("reclaim", event.nodes)
             self.accounts.bill_reclaimed(self.hired_at, self.now)
             self.current = NONE
             self.on_reclaim(event)

@@ -1,4 +1,4 @@
-"""The fast engine equals the reference, run by run: two readings of MODEL.md fed the same draws."""
+"""The fast engine equals the reference, run by run: two readings of docs/model.md fed the same draws."""
 
 from __future__ import annotations
 
