@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +13,10 @@ from planner import tables
 from planner.catalogue import FLAGS, load_catalogue
 from planner.data_files import AsOf, Row, scan_table
 from planner.lifetime_table import LIFETIMES, load_fitted_lifetimes
+from planner.provision_waits import PROVISION_WAITS, load_provision_waits
+
+EVERY_TABLE = (*tables.ALL_TABLES, LIFETIMES, PROVISION_WAITS)
+"""What ships in `data/`."""
 
 _ABOVE_ON_DEMAND = 1.005
 """Sources round to four digits: half a percent above on-demand is no finding."""
@@ -54,7 +58,7 @@ def check_data(directory: Path | None = None, *, today: date) -> DataReport:
 
     `today` decides which dates lie in the future.  Never raises for bad data: it is what the report is about.
     """
-    scanned = {table.name: scan_table(table, directory) for table in (*tables.ALL_TABLES, LIFETIMES)}
+    scanned = {table.name: scan_table(table, directory) for table in EVERY_TABLE}
     findings = [
         Finding("error", error.field, f"got {str(error.value)!r}, expected {error.expected}" + _hint(error))
         for _, errors in scanned.values()
@@ -65,7 +69,9 @@ def check_data(directory: Path | None = None, *, today: date) -> DataReport:
     findings += [*_future_dates(rows, today), *_unknown_names(rows, broken), *_rates_without_ends(rows)]
     findings += _odd_prices(rows)
     if LIFETIMES.name not in broken:
-        findings += _lifetimes(directory, rows, broken)
+        findings += [*_parsed(lambda: load_fitted_lifetimes(directory)), *_families(rows, broken)]
+    if PROVISION_WAITS.name not in broken:
+        findings += _parsed(lambda: load_provision_waits(directory))
     counts = {name: len(found) for name, found in rows.items()}
     if any(finding.severity == "error" for finding in findings):
         return DataReport(counts, tuple(findings), {}, {}, {}, ())
@@ -98,7 +104,7 @@ def _unknown_names(rows: dict[str, tuple[Row, ...]], broken: set[str]) -> Iterat
     """Names that the table of names lacks; not asked of a broken table, whose bad rows would all look unknown."""
     if tables.INSTANCES.name not in broken:
         known = {(row.text("provider"), row.text("instance")) for row in rows[tables.INSTANCES.name]}
-        for table in (tables.PRICES, tables.SPOT_ADVISOR, tables.INTERRUPTION_RATES):
+        for table in (tables.PRICES, tables.SPOT_ADVISOR, tables.INTERRUPTION_RATES, PROVISION_WAITS):
             for row in rows[table.name]:
                 provider, instance = row.text("provider"), row.text("instance")
                 if (provider, instance) not in known:
@@ -115,12 +121,16 @@ def _unknown_names(rows: dict[str, tuple[Row, ...]], broken: set[str]) -> Iterat
                 yield Finding("error", where, f"{accelerator} is not in accelerators.csv" + hint)
 
 
-def _lifetimes(directory: Path | None, rows: dict[str, tuple[Row, ...]], broken: set[str]) -> Iterator[Finding]:
-    """Parameters that make no distribution, and types that are neither in the catalogue nor the start of one."""
+def _parsed(load: Callable[[], object]) -> Iterator[Finding]:
+    """What a table's own loader says about cells that hold more than one number."""
     try:
-        load_fitted_lifetimes(directory)
+        load()
     except InvalidInputError as error:
         yield Finding("error", error.field, f"got {str(error.value)!r}, expected {error.expected}" + _hint(error))
+
+
+def _families(rows: dict[str, tuple[Row, ...]], broken: set[str]) -> Iterator[Finding]:
+    """Fits to types that are neither in the catalogue nor the start of one."""
     if tables.INSTANCES.name in broken:
         return
     known = [(row.text("provider"), row.text("instance")) for row in rows[tables.INSTANCES.name]]

@@ -38,7 +38,7 @@ def table_sources(
     """Every source in the tables that says something about `instance` in `region`, best first."""
     published = _published(directory)
     own = [row for row in published if _is_about(row, instance) and row.optional_text("region") in (None, region)]
-    siblings = _same_accelerator_names(instance, directory)
+    siblings = same_accelerator_names(instance, directory)
     fits = _fits(directory)
     running = _running_fits(fits, instance, region)
     probes = _probe_fits(fits, [instance.name], instance, ())
@@ -310,5 +310,6 @@ def _instances_by_accelerator(directory: Path | None) -> dict[tuple[str, str], f
     return {key: frozenset(value) for key, value in names.items()}
 
 
-def _same_accelerator_names(instance: Instance, directory: Path | None) -> frozenset[str]:
+def same_accelerator_names(instance: Instance, directory: Path | None) -> frozenset[str]:
+    """The provider's types with this accelerator, `instance` included."""
     return _instances_by_accelerator(directory).get((instance.provider, instance.accelerator), frozenset())

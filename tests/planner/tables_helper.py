@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from planner.data_check import EVERY_TABLE
 from planner.data_files import data_directory
-from planner.lifetime_table import LIFETIMES
-from planner.tables import ALL_TABLES
 
 
 def copy_tables(target: Path) -> Path:
     """All bundled tables, copied into `target`."""
-    for table in (*ALL_TABLES, LIFETIMES):
+    for table in EVERY_TABLE:
         shutil.copy(data_directory() / table.name, target / table.name)
     return target
 

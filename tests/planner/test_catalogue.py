@@ -14,8 +14,9 @@ from harness.errors import InvalidInputError
 from planner import catalogue as module
 from planner.assumptions import load_assumptions
 from planner.catalogue import Catalogue, Instance, Price, load_catalogue
+from planner.data_check import EVERY_TABLE
 from planner.data_files import AsOf, read_table
-from planner.tables import ALL_TABLES, ASSUMPTIONS, INTERRUPTION_RATES, PRICES
+from planner.tables import ASSUMPTIONS, INTERRUPTION_RATES, PRICES
 from tests.planner.tables_helper import copy_tables, replace_once
 
 
@@ -238,7 +239,7 @@ def test_dates_of_every_precision() -> None:
 
 def test_every_row_of_every_table_has_source_and_date() -> None:
     """Nothing ships without saying where it comes from."""
-    for table in ALL_TABLES:
+    for table in EVERY_TABLE:
         rows = read_table(table)
         assert rows
         assert all(row.text("source") and row.text("as_of") for row in rows)

@@ -47,6 +47,14 @@ def test_shipped_tables_are_sound() -> None:
             "neither a type nor a family",
         ),
         ("lifetimes.csv", "shape=0.93062 ", "form=0.93062 ", "error", "the parameters shape, scale_hours"),
+        ("provision_waits.csv", "0.1625 0.1625", "0.1625 soon", "error", "separated by blanks"),
+        (
+            "provision_waits.csv",
+            "a3-highgpu-1g,us-central1",
+            "a3-highgpu-1x,us-central1",
+            "error",
+            "a3-highgpu-1x is not",
+        ),
         ("assumptions.csv", "boot_seconds,150", "boot_seconds,fast", "error", "expected a finite number"),
     ],
 )
