@@ -50,7 +50,9 @@ class Attempt:
         self.placement = placement
         self.config = resolve_directories(config, placement.node_name)
         self.agent_pid = elastic_agent_pid()
-        self.launch_id = os.environ.get("HARNESS_LAUNCH_ID") or f"{config.run_id}/{os.getppid()}"
+        # Under plain torchrun the agent stands for the launch; a process on its own is one.
+        launch = secrets.token_hex(8) if self.agent_pid is None else f"agent-{self.agent_pid}"
+        self.launch_id = os.environ.get("HARNESS_LAUNCH_ID") or launch
         self.identity = Identity()
         self.durable_step: int | None = None
         self.previous_status = read_status(self.config.telemetry.directory)
@@ -110,6 +112,12 @@ class Attempt:
         """Of this attempt; only once connected."""
         assert self._checkpointer is not None, "connect() comes first"
         return self._checkpointer
+
+    @property
+    def target(self) -> Target:
+        """The durable target; only once connected."""
+        assert self._target is not None, "connect() comes first"
+        return self._target
 
     @property
     def leads_node(self) -> bool:
@@ -223,6 +231,7 @@ class Attempt:
             device=self.device.type,
             startup_seconds=max(0.0, self.clock.wall() - began),
             restart_count=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+            launch_id=self.launch_id,
             torch_version=torch.__version__,
             config_digest=digest,
         )

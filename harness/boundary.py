@@ -120,7 +120,9 @@ class Boundary:
         if agreed.stop:
             reason, detail = "stopped", "the user stopped the run"
         elif placement.node_rank in agreed.doomed_nodes:
-            reason, detail = "notice", "this node is being reclaimed"
+            # After SIGTERM alone nobody here can tell a reclaim from the agent restarting its workers for a newcomer.
+            told = self._board.signalled.is_set()
+            reason, detail = "notice", "told to end by SIGTERM" if told else "this node is being reclaimed"
         elif left_over < minimum:
             reason = "below-minimum"
             detail = f"{left_over} of {placement.nodes} nodes stay, and the run needs {minimum}"

@@ -44,6 +44,7 @@ from harness.notices.signals import SignalListener
 from harness.notices.sources import wants_signals
 from harness.position import Position
 from harness.randomness import RandomState, seed_everything
+from harness.restore_check import RestoreCheck
 from harness.timing import StepTimer
 
 __all__ = ["Run"]
@@ -82,6 +83,7 @@ class Run:
         self._position = Position(self.config, self.world_size)
         self._timer = StepTimer(attempt.clock, window_steps=self.config.telemetry.window_steps)
         self._boundary = Boundary(attempt, board, self._position, self._timer, self._state)
+        self._restore_check = RestoreCheck(attempt)
 
     @classmethod
     def from_env(
@@ -94,9 +96,9 @@ class Run:
     ) -> Self:
         """Join the run that the environment describes.
 
-        `config` is the harness.yaml (default: ``$HARNESS_CONFIG``).  Joins the process group unless the script has
-        done so, picks the device by local rank, listens for notices, and seeds Python, NumPy and PyTorch with the
-        config's seed, alike on all ranks.  `components` are passed to `register`.
+        `config` is the harness.yaml; by default ``$HARNESS_CONFIG``, else the one in the working directory.  Joins the
+        process group unless the script has done so, picks the device by local rank, listens for notices, and seeds
+        Python, NumPy and PyTorch with the config's seed, alike on all ranks.  `components` are passed to `register`.
 
         Bad input ends the process: one line on stderr, status.json, exit code 2, and no restart by torchrun.
         """
@@ -154,6 +156,7 @@ class Run:
         else:
             self._position.adopt(self.restored)
         self._attempt.restored(self.restored, self._attempt.clock.monotonic() - began)
+        self._restore_check.restored(self.restored)
         self._boundary.started_at(self.step)
         self._attempt.checkpointer.prepare(self._state())
         return self.restored
@@ -196,6 +199,7 @@ class Run:
     def observe(self, *, loss: torch.Tensor | float) -> None:
         """Remember the loss for telemetry: read once per window, so that no step waits for the device."""
         self._timer.loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
+        self._restore_check.observe(self.step, self._timer.loss)
 
     def __enter__(self) -> Self:
         return self
@@ -254,6 +258,7 @@ class Run:
 
     def _step_done(self) -> None:
         self._in_body = False
+        self._restore_check.step_done(self.step)
         self._timer.step_done()
         self._position.advance()
         self._attempt.telemetry.at_step(self.step)
@@ -274,7 +279,7 @@ class Run:
 
 
 def _config_path(given: Path | str | None) -> Path:
-    path = given or os.environ.get("HARNESS_CONFIG")
+    path = given or os.environ.get("HARNESS_CONFIG") or ("harness.yaml" if Path("harness.yaml").is_file() else None)
     if not path:
         raise InvalidInputError(
             "$HARNESS_CONFIG",

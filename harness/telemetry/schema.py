@@ -53,6 +53,8 @@ class Started(Event):
     startup_seconds: Seconds | None = None
     """From the start of the launcher (of the process without one) to here: imports, rendezvous, process groups."""
     restart_count: int = 0
+    launch_id: str | None = None
+    """Which start of the job on this node: two attempts of one launch are a restart by torchrun's agent."""
     torch_version: str | None = None
     config_digest: str | None = None
 

@@ -28,6 +28,7 @@ from harness.telemetry.schema import (
 )
 
 STOPPED_BY_USER = "sigint"
+TOLD_TO_END = "sigterm"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def summarize_run(events: Iterable[AnyEvent]) -> RunSummary:
         groups.setdefault(event.attempt_id, []).append(event)
     known = [group for group in groups.values() if any(isinstance(event, Started) for event in group)]
     known.sort(key=lambda group: (max(event.generation or 0 for event in group), group[0].wall_time))
-    attempts = _with_lost_steps([_attempt(group) for group in known])
+    attempts = _with_lost_steps([_attempt(group, _restarted_nodes(known, index)) for index, group in enumerate(known)])
     windows = [event for event in ordered if isinstance(event, Window)]
     losses = [window.loss for window in windows if window.loss is not None]
     ended = [event for event in ordered if isinstance(event, Finished)]
@@ -103,12 +104,27 @@ def summarize_run(events: Iterable[AnyEvent]) -> RunSummary:
     )
 
 
-def _attempt(events: Sequence[AnyEvent]) -> AttemptSummary:
+def _restarted_nodes(attempts: Sequence[Sequence[AnyEvent]], index: int) -> set[int]:
+    """Nodes that the same launch took into the next attempt: torchrun restarted their workers there."""
+
+    def launches(events: Sequence[AnyEvent]) -> set[tuple[int, str]]:
+        return {(e.node, e.launch_id) for e in events if isinstance(e, Started) and e.launch_id is not None}
+
+    following = launches(attempts[index + 1]) if index + 1 < len(attempts) else set()
+    return {node for node, _ in launches(attempts[index]) & following}
+
+
+def _attempt(events: Sequence[AnyEvent], restarted_nodes: set[int]) -> AttemptSummary:
     started = next(event for event in events if isinstance(event, Started))
     restored = next((event for event in events if isinstance(event, Restored)), None)
     start_step = restored.step if restored else 0
     reclaims = [e for e in events if isinstance(e, NoticeReceived) and e.kind == "reclaim"]
-    announced = {event.node for event in reclaims if event.source != STOPPED_BY_USER}
+    # torchrun sends SIGTERM to the workers of a node that stays, too, when another joins.
+    announced = {
+        event.node
+        for event in reclaims
+        if event.source != STOPPED_BY_USER and not (event.source == TOLD_TO_END and event.node in restarted_nodes)
+    }
     lefts = [event for event in events if isinstance(event, Left)]
     if any(isinstance(event, Finished) for event in events):
         end = "finished"
@@ -116,6 +132,8 @@ def _attempt(events: Sequence[AnyEvent]) -> AttemptSummary:
         # The cause before its consequences: a node that failed or was reclaimed explains the peers it left behind.
         order = ("bad-input", "failed", "fenced", "notice", "stopped", "below-minimum", "re-forming", "peer-lost")
         end = min((left.reason for left in lefts), key=lambda r: order.index(r) if r in order else len(order))
+        if end == "notice" and not announced:
+            end = "re-forming"
     else:
         end = "lost"
     vanished = 1 if end in {"peer-lost", "lost"} and not announced else 0
@@ -158,8 +176,10 @@ def _profile(events: Sequence[AnyEvent], attempts: Sequence[AttemptSummary]) -> 
     leading = _of_leading_node(windows)
     durable = [event for event in events if isinstance(event, CheckpointDurable)]
     emergencies = [event for event in events if isinstance(event, EmergencySaved)]
-    # On the nodes that heard the notice: elsewhere the clock starts only at the agreed step.
-    heard = [event for event in emergencies if event.agreement_seconds is not None]
+    # On the nodes that heard the notice (elsewhere the clock starts only at the agreed step), and only where there was
+    # one: a save before a restart by torchrun is no emergency.
+    noticed = {attempt.attempt_id for attempt in attempts if attempt.notices}
+    heard = [e for e in emergencies if e.agreement_seconds is not None and e.attempt_id in noticed]
     started = [event for event in events if isinstance(event, Started)]
     useful = attempts[-1].last_step if attempts else 0
     work = [window.seconds - window.stall_seconds for window in leading]

@@ -183,10 +183,10 @@ class History:
         self.clock = FakeClock(wall=1000.0)
         self.logs = [writer(folder, self.clock, node=node, rank=node) for node in (0, 1)]
 
-    def start(self, attempt: str, generation: int, step: int) -> None:
+    def start(self, attempt: str, generation: int, step: int, *, launch: str | None = None) -> None:
         for log in self.logs:
             log.claim(attempt, generation)
-            log.emit("started", step=0, nodes=2, device="cpu", startup_seconds=10.0)
+            log.emit("started", step=0, nodes=2, device="cpu", startup_seconds=10.0, launch_id=launch)
         self.clock.advance(2.0)
         for log in self.logs:
             log.emit("restored", step=step, checkpoint=f"step-{step}" if step else None)
@@ -263,3 +263,27 @@ def test_attempts_of_which_nobody_spoke_are_lost(tmp_path: Path) -> None:
     run.start("b", 2, 0)
     summary = summarize_run(read_telemetry(tmp_path).events)
     assert [(a.end, a.lost_steps, a.reclaimed_nodes) for a in summary.attempts] == [("lost", 10, 1), ("lost", 0, 1)]
+
+
+def test_a_restart_for_a_newcomer_is_no_reclaim(tmp_path: Path) -> None:
+    """SIGTERM from an agent that goes on with the same launch is a change of membership; else it is a notice."""
+    run = History(tmp_path)
+    run.start("a", 1, 0, launch="l1")
+    run.window(10, steps=10, seconds=10.0)
+    run.logs[0].emit("notice", step=10, source="sigterm", seconds_left=30.0)
+    run.logs[0].emit("emergency_saved", step=10, durable=True, agreement_seconds=0.1, emergency_seconds=1.0)
+    run.logs[0].emit("left", step=10, reason="notice")
+    run.start("b", 2, 10, launch="l1")
+    run.window(20, steps=10, seconds=10.0)
+    run.logs[0].emit("notice", step=20, source="sigterm", seconds_left=30.0)
+    run.logs[0].emit("left", step=20, reason="notice")
+    run.start("c", 3, 20, launch="l2")
+    run.logs[0].emit("finished", step=20)
+    summary = summarize_run(read_telemetry(tmp_path).events)
+    assert [(a.end, a.notices, a.reclaimed_nodes) for a in summary.attempts] == [
+        ("re-forming", 0, 0),
+        ("notice", 1, 1),
+        ("finished", 0, 0),
+    ]
+    assert (summary.profile.notices, summary.profile.notices_acted_on, summary.profile.interruptions) == (1, 0, 1)
+    assert summary.profile.emergency_seconds is None
