@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simulator.lifetimes import kernels
@@ -90,18 +90,20 @@ class EmpiricalProvision(Provision):
 
     hours: tuple[float, ...]
     cumulative_probability: tuple[float, ...]
+    _flat: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        field = "provision.empirical"
+        where = "provision.empirical"
         n = len(self.hours)
-        require(n > 0, field, "no waits", "at least one measured wait")
-        require(n == len(self.cumulative_probability), field, n, "as many probabilities as waits")
-        require(all(math.isfinite(h) and h >= 0.0 for h in self.hours), field, self.hours, "finite waits >= 0")
+        require(n > 0, where, "no waits", "at least one measured wait")
+        require(n == len(self.cumulative_probability), where, n, "as many probabilities as waits")
+        require(all(math.isfinite(h) and h >= 0.0 for h in self.hours), where, self.hours, "finite waits >= 0")
         ascending = all(a < b for a, b in zip(self.hours, self.hours[1:], strict=False))
-        require(ascending, field, self.hours, "waits that increase strictly")
+        require(ascending, where, self.hours, "waits that increase strictly")
         steps = (0.0, *self.cumulative_probability)
         growing = all(a < b for a, b in itertools.pairwise(steps)) and steps[-1] == 1.0
-        require(growing, field, self.cumulative_probability, "cumulative probabilities that increase and end at 1")
+        require(growing, where, self.cumulative_probability, "cumulative probabilities that increase and end at 1")
+        object.__setattr__(self, "_flat", (float(n), *self.hours, *self.cumulative_probability))
 
     @classmethod
     def from_waits(cls, waits_hours: Sequence[float]) -> EmpiricalProvision:
@@ -117,8 +119,7 @@ class EmpiricalProvision(Provision):
         return cls(tuple(counts), tuple(cumulative))
 
     def wait_hours(self, u: float) -> float:
-        n = len(self.hours)
-        return kernels.empirical_wait(u, (float(n), *self.hours, *self.cumulative_probability))
+        return kernels.empirical_wait(u, self._flat)
 
     @property
     def expected_hours(self) -> float:
@@ -128,6 +129,4 @@ class EmpiricalProvision(Provision):
     def packed(self) -> tuple[int, NDArray[np.float64]]:
         import numpy as np
 
-        return kernels.PROVISION_EMPIRICAL, np.array(
-            [len(self.hours), *self.hours, *self.cumulative_probability], dtype=np.float64
-        )
+        return kernels.PROVISION_EMPIRICAL, np.array(self._flat, dtype=np.float64)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from scipy import integrate
 
 from harness.errors import InvalidInputError
 from simulator.exact.segments import segment_lengths
-from simulator.lifetimes import Lifetime
+from simulator.lifetimes import Empirical, Lifetime, TraceReplay
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,11 @@ def solve_renewal(
     """Moments of the makespan for any `lifetime` (module docstring); hours.
 
     `provision_hours` and its variance (hours²) describe the wait, whatever its distribution.  Raises
-    InvalidInputError where the job can never finish: no node outlives startup plus the longest segment.
+    InvalidInputError for a replayed trace, whose lives depend on when they begin, and where the job can never
+    finish: no node outlives startup plus the longest segment.
     """
+    if isinstance(lifetime, TraceReplay):
+        raise InvalidInputError("lifetime", "a replayed trace", "a distribution: lives of a trace are no renewals")
     whole, length, last = segment_lengths(work_hours, interval_hours, stall_hours)
     if _at_least(lifetime, startup_hours + max(length, last)) <= 0.0:
         longest = startup_hours + max(length, last)
@@ -130,13 +134,18 @@ def _at_least(lifetime: Lifetime, age: float) -> float:
 
 
 def _integrals(lifetime: Lifetime, start: float, end: float) -> tuple[float, float]:
-    """∫ S dt and ∫ t·S dt over [start, end] by adaptive quadrature, split where nobody is left."""
+    """∫ S dt and ∫ t·S dt over [start, end] by adaptive quadrature, split where S jumps or nobody is left."""
     end_of_life = getattr(lifetime, "end_hours", math.inf)
     stop = min(end, end_of_life)
     if stop <= start:
         return 0.0, 0.0
 
+    jumps = [*lifetime.ages_hours, lifetime.tail_start_hours] if isinstance(lifetime, Empirical) else []
+    edges = [start, *(age for age in jumps if start < age < stop), stop]
+
     def quad(function: Callable[[float], float]) -> float:
-        return float(integrate.quad(function, start, stop, epsabs=1e-13, epsrel=1e-11, limit=200)[0])
+        return math.fsum(
+            integrate.quad(function, a, b, epsabs=1e-13, epsrel=1e-11, limit=200)[0] for a, b in pairwise(edges)
+        )
 
     return quad(lifetime.survival), quad(lambda t: t * lifetime.survival(t))

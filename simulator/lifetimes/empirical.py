@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simulator.lifetimes import kernels
@@ -31,6 +31,7 @@ class Empirical(Lifetime):
     survivals: tuple[float, ...]
     tail_start_hours: float
     tail_rate_per_hour: float = 0.0
+    _flat: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         where = "lifetime.empirical"
@@ -45,6 +46,9 @@ class Empirical(Lifetime):
         require_finite("lifetime.tail_rate_per_hour", self.tail_rate_per_hour, inclusive=True)
         late = not self.ages_hours or self.tail_start_hours >= self.ages_hours[-1]
         require(late, "lifetime.tail_start_hours", self.tail_start_hours, "an age at or after the last step")
+        hazards = [-math.log(s) if s > 0.0 else math.inf for s in self.survivals]
+        head = (float(len(self.ages_hours)), self.tail_start_hours, self.tail_rate_per_hour)
+        object.__setattr__(self, "_flat", (*head, *self.ages_hours, *hazards))
 
     @property
     def _last(self) -> float:
@@ -74,7 +78,7 @@ class Empirical(Lifetime):
         return -math.log(surviving) if surviving > 0.0 else math.inf
 
     def inverse_cumulative_hazard(self, h: float) -> float:
-        return kernels.empirical_inverse(h, self._flat())
+        return kernels.empirical_inverse(h, self._flat)
 
     def hazard(self, age_hours: float) -> float:
         """The mean hazard between the two steps around this age; +inf in the step that takes everybody."""
@@ -105,11 +109,7 @@ class Empirical(Lifetime):
             area += self.survival(max(age, self.tail_start_hours)) / self.tail_rate_per_hour
         return area / surviving
 
-    def _flat(self) -> list[float]:
-        hazards = [-math.log(s) if s > 0.0 else math.inf for s in self.survivals]
-        return [len(self.ages_hours), self.tail_start_hours, self.tail_rate_per_hour, *self.ages_hours, *hazards]
-
     def packed(self) -> tuple[int, NDArray[np.float64]]:
         import numpy as np
 
-        return kernels.EMPIRICAL, np.array(self._flat(), dtype=np.float64)
+        return kernels.EMPIRICAL, np.array(self._flat, dtype=np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simulator.lifetimes import kernels
@@ -35,6 +35,7 @@ class TraceReplay(Lifetime):
     up_start_hours: tuple[float, ...]
     up_end_hours: tuple[float, ...]
     period_hours: float
+    _flat: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         where = "lifetime.trace"
@@ -57,6 +58,8 @@ class TraceReplay(Lifetime):
         if seam > 0.0 and math.isfinite(seam):
             joined = self.up_start_hours[0] == 0.0 and abs(self.up_end_hours[0] - seam) <= 1e-9 * self.period_hours
             require(joined, where, self.up_end_hours[-1], "a last interval that continues in the first one")
+        head = (float(len(self.up_start_hours)), self.period_hours)
+        object.__setattr__(self, "_flat", (*head, *self.up_start_hours, *self.up_end_hours))
 
     @classmethod
     def from_intervals(cls, intervals: Sequence[tuple[float, float]], period_hours: float) -> TraceReplay:
@@ -69,11 +72,11 @@ class TraceReplay(Lifetime):
 
     def wait_hours(self, now_hours: float) -> float:
         """Hours until there is capacity; `now_hours` is time since the first request plus the run's offset."""
-        return kernels.trace_wait(now_hours, self._flat())
+        return kernels.trace_wait(now_hours, self._flat)
 
     def lifetime_hours(self, now_hours: float) -> float:
         """Hours to the next loss for a node that starts at `now_hours`, when there is capacity."""
-        return kernels.trace_lifetime(now_hours, self._flat())
+        return kernels.trace_lifetime(now_hours, self._flat)
 
     @property
     def availability(self) -> float:
@@ -129,10 +132,7 @@ class TraceReplay(Lifetime):
         left = [length - age_hours for length in self._lengths() if length > age_hours]
         return 0.5 * math.fsum(x * x for x in left) / math.fsum(left) if left else 0.0
 
-    def _flat(self) -> list[float]:
-        return [float(len(self.up_start_hours)), self.period_hours, *self.up_start_hours, *self.up_end_hours]
-
     def packed(self) -> tuple[int, NDArray[np.float64]]:
         import numpy as np
 
-        return kernels.TRACE, np.array(self._flat(), dtype=np.float64)
+        return kernels.TRACE, np.array(self._flat, dtype=np.float64)

@@ -45,8 +45,8 @@ def test_one_node_equals_its_exact_expectations(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [SINGLE[2], SINGLE[6], SINGLE[10]], ids=lambda case: case.name)
 def test_the_reference_engine_does_too(case: Case) -> None:
-    """A closed form, a notice, a bathtub on the oracle itself: 1,500 runs see 3 %."""
-    hold(case, runs=1_500, engine="reference", makespan_gap=0.03)
+    """A closed form, a notice, a bathtub on the oracle itself: 800 runs see 4 %."""
+    hold(case, runs=800, engine="reference", makespan_gap=0.04)
 
 
 @pytest.mark.parametrize("case", FLEETS, ids=lambda case: case.name)

@@ -24,7 +24,7 @@ from simulator.exact import (
 )
 from simulator.exact.fleet_chain import solve_fleet
 from simulator.exact.renewal import solve_renewal
-from simulator.lifetimes import Bathtub, Exponential, Weibull
+from simulator.lifetimes import Bathtub, Exponential, TraceReplay, Weibull
 
 DALY_ROWS = [
     # MTBF (min), published optimum (min), exact optimum (min), expected wall hours at the exact optimum
@@ -159,6 +159,13 @@ def test_a_segment_that_nobody_outlives_is_named() -> None:
     lifetime = Bathtub(a=0.45, tau1_hours=1.0, b_hours=24.0, tau2_hours=0.8, cap_hours=24.0)
     with pytest.raises(InvalidInputError, match="interval_hours"):
         solve_renewal(lifetime=lifetime, work_hours=100.0, interval_hours=30.0, stall_hours=0.1, startup_hours=0.1)
+
+
+def test_a_replayed_trace_is_no_renewal() -> None:
+    """Its lives depend on when they begin: refused, not answered wrongly."""
+    trace = TraceReplay.from_intervals([(0.0, 2.0), (3.0, 5.0)], 6.0)
+    with pytest.raises(InvalidInputError, match="replayed trace"):
+        solve_renewal(lifetime=trace, work_hours=1.0, interval_hours=1.0, stall_hours=0.0, startup_hours=0.0)
 
 
 def test_an_expectation_beyond_floats_is_infinite_not_an_error() -> None:
