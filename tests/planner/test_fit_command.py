@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -12,7 +13,8 @@ from click.testing import CliRunner
 
 from harness.errors import InvalidInputError
 from harness.validation import parse
-from planner.commands.fit import command
+from planner.commands.fit import command, fit_document
+from planner.documents import schema_path, to_json
 from planner.lifetime_files import write_lifetime
 from planner.lifetime_fit import fit_files
 from planner.scenario import Scenario
@@ -44,10 +46,10 @@ def test_the_table_names_parameters_errors_and_the_best_first(weibull_log: Path)
 
 
 def test_json_is_one_document(weibull_log: Path) -> None:
-    """Fits in order of AIC, standard errors, survival, hazard."""
+    """As the published schema has it: fits in order of AIC, standard errors, survival, hazard."""
     result = CliRunner().invoke(command, [str(weibull_log), "--json"], catch_exceptions=False)
     document = json.loads(result.output)
-    assert document["schema_version"] == 1
+    jsonschema.validate(document, json.loads(schema_path("fit").read_text(encoding="utf-8")))
     assert document["lives"] == 400
     assert document["fits"][0]["distribution"] == document["preferred"] == "weibull"
     aic = [fit["aic"] for fit in document["fits"]]
@@ -112,6 +114,9 @@ def test_several_files_are_pooled(tmp_path: Path) -> None:
     assert (report.losses.events, report.losses.multi_node_events) == (8, 2)
     assert any("c.json" in warning for warning in report.warnings)
     assert any("fresh launch" in warning for warning in report.warnings)
+    document = json.loads(to_json(fit_document(report)))
+    jsonschema.validate(document, json.loads(schema_path("fit").read_text(encoding="utf-8")))
+    assert document["losses"]["multi_node_share"] == 0.25
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
