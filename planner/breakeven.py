@@ -17,7 +17,7 @@ from simulator.simulate import simulate
 from simulator.spec import PriceSeries, Spec
 
 MOST_RUNS = 300
-FEWEST_RUNS = 40
+FEWEST_RUNS = 8
 INTERRUPTIONS = 20_000
 """Simulated interruptions per rate and interval: many runs at low rates, few (long ones) at high rates."""
 GRID = 2.0 ** (1.0 / 4.0)

@@ -63,6 +63,8 @@ class Knowledge:
     assumptions: Assumptions
     profile: Profile | None = None
     hazard: str | None = None
+    own: HazardSource | None = None
+    """Made from the user's own log of interruptions."""
     directory: Path | None = None
     """Another folder of tables than the bundled one."""
 
@@ -283,7 +285,7 @@ class _Filler:
         name = self.offer.instance if self.offer else scenario.fleet.instance
         provider = self.offer.provider if self.offer else scenario.fleet.provider
         if name is not None:
-            self.instance = self._find_instance(name, provider)
+            self.instance = find_instance(self.layered, self.knowledge.catalogue, name, provider)
             provider = self.instance.provider
         for path, value in (("fleet.instance", self.instance and self.instance.name), ("fleet.provider", provider)):
             origin = "catalogue" if self._given(path) is None else self.layered.origins[tuple(path.split("."))]
@@ -307,13 +309,6 @@ class _Filler:
             self._put("fleet.bulk", BULK.value, "assumption", BULK.source, BULK.as_of)
         self._default("simulation.runs", DEFAULT_RUNS)
         self._default("simulation.seed", DEFAULT_SEED)
-
-    def _find_instance(self, name: str, provider: str | None) -> Instance:
-        try:
-            return self.knowledge.catalogue.instance(name, provider)
-        except InvalidInputError as error:
-            path = ("fleet", "provider") if error.field == "provider" else ("fleet", "instance")
-            raise InvalidInputError(self.layered.name_of(*path), error.value, error.expected, error.hint) from None
 
     def _prices(self) -> None:
         market = self.layered.scenario.market
@@ -351,7 +346,9 @@ class _Filler:
     def _lifetime(self) -> tuple[Lifetime, HazardSource | None]:
         given = self.layered.scenario.market.lifetime
         if given is not None:
-            lifetime = lifetime_of(given, self.layered.name_of("market", "lifetime", "file"))
+            lifetime = lifetime_of(
+                given, self.layered.name_of("market", "lifetime", "file"), nodes=self.values["fleet.nodes"].value
+            )
             rate = 0.0 if lifetime.mean_hours == float("inf") else 1.0 / lifetime.mean_hours
             if isinstance(lifetime, Exponential):
                 rate = lifetime.rate_per_hour
@@ -367,6 +364,7 @@ class _Filler:
         sources = hazard_sources(
             self.instance,
             region,
+            own=self.knowledge.own,
             profile=self.knowledge.profile,
             assumptions=self.knowledge.assumptions,
             directory=self.knowledge.directory,
@@ -384,7 +382,9 @@ class _Filler:
     def _provision(self) -> Provision:
         given = self.layered.scenario.market.provision
         if given is not None:
-            provision = provision_of(given, self.layered.name_of("market", "provision", "file"))
+            provision = provision_of(
+                given, self.layered.name_of("market", "provision", "file"), nodes=self.values["fleet.nodes"].value
+            )
             origins = {o for path, o in self.layered.origins.items() if path[:2] == ("market", "provision")}
             path = "market.provision_hours"
             self.values[path] = Value(path, provision.expected_hours, ", ".join(sorted(origins)))
@@ -568,6 +568,15 @@ def _storage_prices(provider: str | None, directory: Path | None) -> dict[str, A
 
 
 _STANDARD_STORES = {"s3-standard", "gcs-standard", "blob-hot"}
+
+
+def find_instance(layered: Layered, catalogue: Catalogue, name: str, provider: str | None = None) -> Instance:
+    """The instance type called `name`; InvalidInputError in the user's words, with the nearest name."""
+    try:
+        return catalogue.instance(name, provider)
+    except InvalidInputError as error:
+        path = ("fleet", "provider") if error.field == "provider" else ("fleet", "instance")
+        raise InvalidInputError(layered.name_of(*path), error.value, error.expected, error.hint) from None
 
 
 def check_place(

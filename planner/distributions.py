@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 from harness.errors import InvalidInputError
 from planner import scenario as model
+from planner.traces.files import load_empirical_lifetime, load_empirical_provision, load_trace_replay
 from simulator.lifetimes import Bathtub, Exponential, Lifetime, Weibull
 from simulator.provision import ConstantProvision, ExponentialProvision, Provision
 
+T = TypeVar("T")
 
-def lifetime_of(given: model.Lifetime, file_field: str) -> Lifetime:
+
+def lifetime_of(given: model.Lifetime, file_field: str, *, nodes: int = 1) -> Lifetime:
     """The simulator's lifetime; `file_field` is what the user calls a file, for messages about it.
+
+    Files are found from the working directory; in a trace, capacity means at least `nodes` nodes.
 
     An exponential with only events and exposure has the rate (events + ½)/exposure (MODEL.md, "Uncertainty").
     """
@@ -27,14 +35,14 @@ def lifetime_of(given: model.Lifetime, file_field: str) -> Lifetime:
         case model.BathtubLifetime():
             cap = math.inf if given.cap_hours is None else given.cap_hours
             return Bathtub(given.a, given.tau1_hours, given.b_hours, given.tau2_hours, cap)
-        case model.EmpiricalLifetime() | model.TraceLifetime():
-            raise InvalidInputError(
-                file_field, given.file, "a distribution with parameters", "files cannot be read yet"
-            )
+        case model.EmpiricalLifetime():
+            return _from_file(load_empirical_lifetime, given.file, file_field)
+        case model.TraceLifetime():
+            return _from_file(lambda path: load_trace_replay(path, nodes=nodes), given.file, file_field)
     raise AssertionError(given)
 
 
-def provision_of(given: model.Provision, file_field: str) -> Provision:
+def provision_of(given: model.Provision, file_field: str, *, nodes: int = 1) -> Provision:
     """The simulator's provision wait."""
     match given:
         case model.ConstantProvision():
@@ -42,10 +50,16 @@ def provision_of(given: model.Provision, file_field: str) -> Provision:
         case model.ExponentialProvision():
             return ExponentialProvision(given.mean_hours)
         case model.EmpiricalProvision():
-            raise InvalidInputError(
-                file_field, given.file, "a distribution with parameters", "files cannot be read yet"
-            )
+            return _from_file(lambda path: load_empirical_provision(path, nodes=nodes), given.file, file_field)
     raise AssertionError(given)
+
+
+def _from_file(read: Callable[[Path], T], name: str, file_field: str) -> T:
+    """What `read` finds in a file; a file that is not there is the field's fault."""
+    path = Path(name)
+    if not path.is_file():
+        raise InvalidInputError(file_field, name, "an existing file")
+    return read(path)
 
 
 def at_rate(lifetime: Lifetime, rate_per_hour: float, wanted_per_hour: float) -> Lifetime | None:

@@ -32,6 +32,8 @@ SWEEP_RUNS = 4_000
 
 Array = NDArray[np.float64]
 Say = Callable[[int, int], None]
+Tick = Callable[[], None]
+"""Called again and again while something is simulated; whoever wants to stop it raises from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,9 @@ def evaluate(
     step_seconds: float | None = None,
     runs: int | None = None,
     progress: Say | None = None,
+    tick: Tick | None = None,
 ) -> Evaluation:
-    """Every place as a candidate.  `runs` replaces the scenario's.
+    """Every place as a candidate.  `runs` replaces the scenario's; what `tick` raises ends it.
 
     Raises InvalidInputError when no interruption rate is known for the only type, and for impossible values; with
     several types that is a rejection of the type.  After Ctrl-C the candidates so far, `complete` False.
@@ -139,7 +142,7 @@ def evaluate(
     try:
         for done, (spec, members) in enumerate(groups.items()):
             try:
-                candidates += _evaluate_group(spec, members, runs, step_seconds)
+                candidates += _evaluate_group(spec, members, runs, step_seconds, tick)
             except InvalidInputError as error:
                 if len(groups) == 1:
                     raise members[0][1].in_the_users_words(error) from None
@@ -175,7 +178,8 @@ def _groups(
                 by_region[key] = error
         shared = by_region[key]
         if isinstance(shared, InvalidInputError):
-            rejected.append(_rejection(place, f"no interruption rate: {shared.expected}"))
+            who = f"source {knowledge.hazard}" if knowledge.hazard else "any source"
+            rejected.append(_rejection(place, f"no interruption rate from {who}"))
             continue
         completed = shared.priced(place.offer)
         spec = dataclasses.replace(
@@ -189,14 +193,23 @@ def _groups(
 
 
 def _evaluate_group(
-    spec: Spec, members: list[tuple[Place, Completed]], runs: int | None, step_seconds: float | None
+    spec: Spec,
+    members: list[tuple[Place, Completed]],
+    runs: int | None,
+    step_seconds: float | None,
+    tick: Tick | None,
 ) -> list[Candidate]:
     any_completed = members[0][1]
     count = any_completed.runs if runs is None else runs
     # The price only weighs storage against billed hours: the middle price of the group stands for all.
     prices = sorted(completed["market.spot_usd_per_hour"] for _, completed in members)
-    interval = find_interval(any_completed, spec, prices[len(prices) // 2], count)
-    simulated = simulate(dataclasses.replace(spec, interval_hours=interval.hours), runs=count, seed=any_completed.seed)
+    interval = find_interval(any_completed, spec, prices[len(prices) // 2], count, tick)
+    simulated = simulate(
+        dataclasses.replace(spec, interval_hours=interval.hours),
+        runs=count,
+        seed=any_completed.seed,
+        progress=_quietly(tick),
+    )
     if not simulated.complete:
         raise KeyboardInterrupt
     shared = _shared_summaries(simulated)
@@ -264,13 +277,20 @@ def _candidate(
     )
 
 
-def find_interval(completed: Completed, spec: Spec, spot_usd_per_hour: float, runs: int) -> Interval:
+def _quietly(tick: Tick | None) -> Say | None:
+    """`tick` as a progress callback."""
+    return None if tick is None else lambda _done, _total: tick()
+
+
+def find_interval(
+    completed: Completed, spec: Spec, spot_usd_per_hour: float, runs: int, tick: Tick | None = None
+) -> Interval:
     """The scenario's own interval, or the cheapest one at this price."""
     if not completed.wants_optimum:
         hours = completed["checkpoint.interval_seconds"] / SECONDS_PER_HOUR
         return Interval(hours, hours, hours)
     at_price = dataclasses.replace(spec, price=PriceSeries.constant(spot_usd_per_hour))
-    found = sweep(at_price, runs=min(runs, SWEEP_RUNS), seed=completed.seed)
+    found = sweep(at_price, runs=min(runs, SWEEP_RUNS), seed=completed.seed, progress=_quietly(tick))
     if not found.complete:
         raise KeyboardInterrupt
     best = found.optimum

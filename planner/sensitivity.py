@@ -77,6 +77,7 @@ def other_hazards(
     known = hazard_sources(
         instance,
         best.offer.region,
+        own=knowledge.own,
         profile=knowledge.profile,
         assumptions=knowledge.assumptions,
         directory=knowledge.directory,

@@ -16,6 +16,7 @@ from planner.assumptions import Assumption, load_assumptions
 from planner.catalogue import load_catalogue
 from planner.completion import Completed, Knowledge, complete
 from planner.documents import SCHEMA_VERSION, to_json
+from planner.hazards import own_log_source
 from planner.layers import FieldPath, Layered
 from planner.options import Words, gather, scenario_options
 from planner.profile import load_profile
@@ -36,6 +37,12 @@ def planning_options(*, without: Iterable[FieldPath] = ()) -> Callable[[F], F]:
                     type=Words(),
                     envvar="PLANNER_HAZARD",
                     help="Which source of interruption rates to use, e.g. article or spot-advisor.",
+                ),
+                click.option(
+                    "--interruption-log",
+                    type=click.Path(path_type=Path),
+                    envvar="PLANNER_INTERRUPTION_LOG",
+                    help="Your own log of node lifetimes (planner fit reads the same): the best source of all.",
                 ),
                 click.option(
                     "--assume",
@@ -76,11 +83,13 @@ def knowledge(parameters: dict[str, Any]) -> Knowledge:
         except InvalidInputError as error:
             name = "--assume" if error.field == "assumption" else f"--assume {error.field}"
             raise InvalidInputError(name, error.value, error.expected, error.hint) from None
+    log = parameters.get("interruption_log")
     return Knowledge(
         catalogue=catalogue,
         assumptions=assumptions,
         profile=load_profile(profile_path) if profile_path else None,
         hazard=parameters.get("hazard"),
+        own=own_log_source(log) if log is not None else None,
     )
 
 

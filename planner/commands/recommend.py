@@ -10,7 +10,7 @@ import click
 from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options, show_config
-from planner.completion import complete
+from planner.completion import complete, find_instance
 from planner.emit.options import emit_options, emit_settings
 from planner.options import BoundedNumber
 
@@ -52,9 +52,9 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     from planner.places import find_places, require_places
     from planner.recommend import recommend
 
-    completed = complete(layered, known)
-    assert completed.instance is not None
-    places, rejected = find_places(known.catalogue, layered, [completed.instance], [completed["fleet.nodes"]])
+    fleet = layered.scenario.fleet
+    instance = find_instance(layered, known.catalogue, name, fleet.provider)
+    places, rejected = find_places(known.catalogue, layered, [instance], [fleet.nodes or 1])
     require_places(places, rejected, name)
     step_seconds = parameters["step_seconds"]
     if step_seconds is None and known.profile is not None and known.profile.step_seconds is not None:

@@ -1,0 +1,126 @@
+"""The JSON contracts: published schemas, the contract's keys, parts that add up, nothing that JSON does not know."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from planner.documents import SIMULATED, schema_path, to_json
+from tests.planner.conftest import Outcome
+
+Planner = Callable[..., Outcome]
+SCENARIO = """
+job:        {work_hours: 100, checkpoint_gib: 50, deadline_hours: 106}
+fleet:      {provider: aws, instance: p4d.24xlarge, region: us-east-1, zone: use1-az2}
+market:
+  spot_usd_per_hour: 8.0
+  on_demand_usd_per_hour: 21.96
+  lifetime:  {distribution: exponential, rate_per_hour: 0.1625}
+  provision: {distribution: constant, hours: 0.1}
+notice:     {seconds: 120, success: 0.95}
+checkpoint: {interval_seconds: 1800, stall_seconds: 5, persist_seconds: 60, emergency_seconds: 65}
+restart:    {startup_seconds: 300}
+simulation: {runs: 2000, seed: 1}
+"""
+SUMMARY = {"mean", "standard_error", "p5", "p50", "p90", "p95", "p99"}
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> str:
+    """A scenario file."""
+    path = tmp_path / "scenario.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    return str(path)
+
+
+def checked(name: str, text: str) -> dict[str, Any]:
+    """The one JSON document in `text`, valid by its published schema."""
+    document: dict[str, Any] = json.loads(text, parse_constant=pytest.fail)
+    schema = json.loads(schema_path(name).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(document, schema)
+    return document
+
+
+def test_simulate(planner: Planner, scenario: str) -> None:
+    """Every key of the contract; the parts add up to the makespan."""
+    outcome = planner("simulate", scenario, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    document = checked("simulate", outcome.out)
+    for name in SIMULATED:
+        assert set(document[name]) == SUMMARY
+    parts = sum(document[name]["mean"] for name in SIMULATED if name.endswith("_hours") and name != "makespan_hours")
+    assert 100.0 + parts == pytest.approx(document["makespan_hours"]["mean"], abs=1e-6)
+    assert 0.0 < document["deadline_probability"]["low"] < document["deadline_probability"]["high"] < 1.0
+    assert (document["runs"], document["seed"], document["schema_version"]) == (2000, 1, 1)
+
+
+def test_simulate_without_a_deadline(planner: Planner, scenario: str, tmp_path: Path) -> None:
+    """No deadline, no probability; JSON input is as good as YAML."""
+    path = tmp_path / "scenario.json"
+    path.write_text(json.dumps({"job": {"work_hours": 5}}), encoding="utf-8")
+    outcome = planner(
+        "simulate", str(path), "--spot-usd-per-hour", "1", "--rate-per-hour", "0", "--stall-seconds", "0",
+        "--persist-seconds", "0", "--startup-seconds", "360", "--provision-hours", "0.5", "--interval-seconds", "600",
+        "--runs", "10", "--json",
+    )  # fmt: skip
+    document = checked("simulate", outcome.out)
+    assert document["deadline_probability"] is None
+    # Nothing is left to chance without interruptions: wait + startup + work, billed from the end of the wait.
+    assert document["makespan_hours"]["mean"] == pytest.approx(5.6)
+    assert document["cost_usd"]["mean"] == pytest.approx(5.1)
+    assert document["cost_usd"]["standard_error"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_sweep(planner: Planner, scenario: str) -> None:
+    """The optimum lies within its plateau and no point or rule beats it; the points asked for are reported."""
+    outcome = planner("sweep", scenario, "--intervals-seconds", "600,1800,5400", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    document = checked("sweep", outcome.out)
+    assert [point["interval_seconds"] for point in document["points"]] == pytest.approx([600, 1800, 5400])
+    best = document["optimum"]
+    assert best["low_seconds"] <= best["interval_seconds"] <= best["high_seconds"]
+    assert all(point["cost_usd"]["mean"] >= best["cost_usd"]["mean"] for point in document["points"])
+    assert document["rules"]["fifteen_minutes"] == 900
+    assert document["rules"]["young_seconds"] == pytest.approx(math.sqrt(2 * 5 * 3600 / 0.1625), rel=1e-6)
+    assert all(regret >= 0.0 for regret in document["regret"].values())
+
+
+def test_sweep_of_a_weibull_has_no_exact_rule(planner: Planner, scenario: str) -> None:
+    """The exact optimum is only known for exponential lifetimes: null, not a number that looks like one."""
+    outcome = planner(
+        "sweep", scenario, "--lifetime-shape", "0.6", "--lifetime-scale-hours", "4", "--lifetime-distribution",
+        "weibull", "--runs", "200", "--json",
+    )  # fmt: skip
+    document = checked("sweep", outcome.out)
+    assert document["rules"]["exact_exponential_seconds"] is None
+    assert document["regret"]["exact_exponential"] is None
+
+
+def test_tables_fit_80_columns(planner: Planner, scenario: str) -> None:
+    """What a person sees survives a narrow terminal and a pipe, in plain ASCII."""
+    for command in ("simulate", "sweep"):
+        outcome = planner(command, scenario)
+        assert outcome.code == 0
+        assert outcome.out.isascii()
+        assert max(len(line) for line in outcome.out.splitlines()) <= 80
+        assert "\x1b" not in outcome.out
+
+
+def test_an_interval_of_auto_is_the_optimum_of_the_sweep(planner: Planner, scenario: str) -> None:
+    """simulate with `auto` uses what sweep finds."""
+    swept = json.loads(planner("sweep", scenario, "--json").out)
+    simulated = json.loads(planner("simulate", scenario, "--interval-seconds", "auto", "--json").out)
+    assert simulated["interval_seconds"] == pytest.approx(swept["optimum"]["interval_seconds"])
+
+
+def test_json_never_holds_nan_or_infinity() -> None:
+    """What JSON does not know becomes null, at any depth."""
+    text = to_json({"a": math.inf, "b": [1.0, -math.inf, {"c": math.nan}], "d": (2.5,), "e": None})
+    assert json.loads(text) == {"a": None, "b": [1.0, None, {"c": None}], "d": [2.5], "e": None}
