@@ -107,7 +107,7 @@ def recommend(
         cheapest_on_demand=cheapest,
         influences=influence,
         sensitivity=sensitivity,
-        warnings=_warnings(best, if_real(order, best), sensitivity),
+        warnings=warnings_about(best, if_real(order, best), sensitivity),
         complete=complete,
     )
 
@@ -121,7 +121,7 @@ def _cheapest_on_demand(places: Sequence[Place], best: Candidate) -> Offer | Non
     return min(offers, key=lambda offer: offer.on_demand_usd_per_hour or 0.0, default=None)
 
 
-def _warnings(best: Candidate, odd: Candidate | None, sensitivity: Sequence[OtherHazard]) -> tuple[str, ...]:
+def warnings_about(best: Candidate, odd: Candidate | None, sensitivity: Sequence[OtherHazard] = ()) -> tuple[str, ...]:
     """What a person should know before spending money on this."""
     warnings: list[str] = []
     if odd is not None:
