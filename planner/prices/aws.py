@@ -49,7 +49,8 @@ def boto_clients() -> Clients:
     )
 
     def make(service: str, region: str) -> Any:
-        return session.client(service, region_name=region, config=config)
+        with _mapped(f"AWS {service} client for {region}"):
+            return session.client(service, region_name=region, config=config)
 
     return make
 

@@ -261,20 +261,30 @@ def _aws(
 
 
 class _Clients:
-    """Clients made at once in the calling thread (boto3 sessions are not safe to share); one error stands for all."""
+    """Clients made at once in the calling thread (boto3 sessions are not safe to share).
+
+    `error` is set when none can be made (no credentials); one that cannot be made alone fails when it is asked for.
+    """
 
     def __init__(self, factory: Callable[[], aws.Clients], wanted: Iterable[tuple[str, str]]) -> None:
         self._made: dict[tuple[str, str], Any] = {}
         self.error: ExternalServiceError | None = None
         try:
             make = factory()
-            for service, region in wanted:
-                self._made.setdefault((service, region), make(service, region))
         except ExternalServiceError as error:
             self.error = error
+            return
+        for service, region in wanted:
+            try:
+                self._made.setdefault((service, region), make(service, region))
+            except ExternalServiceError as error:
+                self._made[service, region] = error
 
     def client(self, service: str, region: str) -> Any:
-        return self._made[service, region]
+        made = self._made[service, region]
+        if isinstance(made, ExternalServiceError):
+            raise made
+        return made
 
 
 def _current(changes: Sequence[PriceChange], now: datetime, as_of: str) -> list[Price]:

@@ -36,11 +36,19 @@ class Transport(Protocol):
         """The answer, whatever its status; OSError when there is none, or only part of one, in time."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other: following it would carry keys in headers to another host."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 class UrllibTransport:
     """The standard library's client.  `timeout_seconds` bounds the whole exchange, not only each read."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._opener = urllib.request.build_opener(_NoRedirects)
 
     def get(self, url: str, headers: Mapping[str, str], timeout_seconds: float) -> Response:
         if not url.startswith(("https://", "http://")):
@@ -48,7 +56,7 @@ class UrllibTransport:
         request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310  the scheme is checked above
         deadline = self._clock.monotonic() + timeout_seconds
         try:
-            with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310  as above
+            with self._opener.open(request, timeout=timeout_seconds) as answer:
                 names = {name.lower(): value for name, value in answer.headers.items()}
                 return Response(answer.status, self._whole_body(answer, deadline), names)
         except urllib.error.HTTPError as error:

@@ -28,14 +28,17 @@ class ScriptedServer:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.faults_fired = 0
         self._release = threading.Event()
+        self._fault = threading.Condition()
         script = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 script.requests.append((self.path, dict(self.headers)))
                 reply = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
+                # Counted before anything is sent: the client may be done before this thread runs on.
+                if reply.silent or reply.cut > 0 or reply.status != 200:
+                    script._count_fault()
                 if reply.silent:
-                    script.faults_fired += 1
                     script._release.wait(30)
                     return
                 self.send_response(reply.status)
@@ -44,7 +47,6 @@ class ScriptedServer:
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
                 self.wfile.write(reply.body[: len(reply.body) - reply.cut])
-                script.faults_fired += reply.cut > 0 or reply.status != 200
 
             def log_message(self, *arguments: object) -> None:
                 """Nothing on the test's screen."""
@@ -52,6 +54,16 @@ class ScriptedServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/prices"
+
+    def _count_fault(self) -> None:
+        with self._fault:
+            self.faults_fired += 1
+            self._fault.notify_all()
+
+    def wait_for_faults(self, count: int) -> bool:
+        """True once `count` faults have fired: a client may give up before the server has even read its request."""
+        with self._fault:
+            return self._fault.wait_for(lambda: self.faults_fired >= count, timeout=30)
 
     def _serve(self) -> None:
         self._server.serve_forever(poll_interval=0.01)

@@ -190,6 +190,8 @@ def test_no_credentials_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     assert aws.boto_clients()("ec2", "eu-west-1").meta.region_name == "eu-west-1"
+    with pytest.raises(ExternalServiceError, match="AWS ec2 client for not a region"):
+        aws.boto_clients()("ec2", "not a region")
     monkeypatch.setenv("AWS_PROFILE", "not-there")
     with pytest.raises(ExternalServiceError, match="not-there"):
         aws.boto_clients()

@@ -89,7 +89,7 @@ def test_silent_server_is_given_up() -> None:
     with serving(Reply(silent=True)) as server:
         with pytest.raises(ExternalServiceError, match=r"no (whole )?answer"):
             fetch(server.url, FakeClock(), attempts=2, timeout_seconds=0.05)
-        assert server.faults_fired == 2
+        assert server.wait_for_faults(2)
 
 
 def test_drip_of_bytes_is_bounded_as_a_whole() -> None:
@@ -113,6 +113,18 @@ def test_nobody_listening_is_one_line() -> None:
         url = server.url
     with pytest.raises(ExternalServiceError, match="refused"):
         fetch(url, FakeClock(), attempts=1)
+
+
+def test_redirects_are_not_followed() -> None:
+    """Another host must not be sent the key that travels in a header."""
+    with (
+        serving(as_json({"stolen": True})) as other,
+        serving(Reply(status=302, headers={"Location": other.url})) as server,
+    ):
+        with pytest.raises(ExternalServiceError, match="HTTP status 302"):
+            fetch(server.url, FakeClock(), headers={"X-Goog-Api-Key": "secret"})
+        assert server.faults_fired == 1
+        assert other.requests == []
 
 
 def test_only_http_addresses_are_fetched() -> None:

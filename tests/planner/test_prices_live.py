@@ -155,6 +155,26 @@ def test_a_region_that_fails_is_named_and_keeps_its_snapshot(aws: FakeAws, sourc
     assert spot_offers(catalogue, "us-east-1") == {"use1-az2": (8.0, "2026-11-24")}
 
 
+def test_a_client_that_cannot_be_made_fails_alone(aws: FakeAws, sources: Sources) -> None:
+    """A region name that the SDK refuses: the other region answers."""
+    aws.spot("us-east-1", ("use1-az2", 8.0))
+    aws.on_demand(us_east_1="20.0")
+
+    def clients() -> Callable[[str, str], Any]:
+        def make(service: str, region: str) -> Any:
+            if region == "us-east 9":
+                raise ExternalServiceError("AWS ec2 client for us-east 9: invalid region name")
+            return aws.clients[service, region]
+
+        return make
+
+    asking = replace(sources, aws_clients=clients)
+    found = fetch_live([P4D], regions=["us-east-1", "us-east 9"], sources=asking, bands=False)
+    aws.all_used()
+    assert len(found.prices) == 2
+    assert [gap.what for gap in found.missing] == ["AWS spot prices in us-east 9"]
+
+
 def test_no_credentials_is_one_line_for_all_regions(aws: FakeAws, sources: Sources) -> None:
     """Three regions and a price list are not asked; the snapshot is the plan."""
     aws.fail = ExternalServiceError("no AWS credentials found")
