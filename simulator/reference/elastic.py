@@ -23,6 +23,8 @@ class ElasticJob(Job):
         self.members: set[int] = set()
         self.starting: dict[int, float] = {}
         """End of each newcomer's own startup."""
+        self.startup_ends: dict[int, float] = {}
+        """The same for every node that is up, over or not, noticed or not."""
         self.ready: set[int] = set()
         self.in_memory = False
 
@@ -39,17 +41,20 @@ class ElasticJob(Job):
     # Nodes come.
 
     def on_arrival(self, arrived: list[Node]) -> None:
-        newcomers = {node.index for node in arrived if not node.under_notice}
-        self.starting |= dict.fromkeys(newcomers, self.now + self.spec.startup_hours)
+        for node in arrived:
+            self.startup_ends[node.index] = self.now + self.spec.startup_hours
+            if not self.fates.under_notice(node):
+                self.starting[node.index] = self.startup_ends[node.index]
         if not self.started and self.phase is Phase.WAITING:
             self._start_together()
 
     def _start_together(self) -> None:
         """The run starts when the first `min_nodes` are up, with one startup together (all that are up then)."""
-        up = {node.index for node in self.fates.nodes if node.is_up and not node.under_notice}
+        up = {node.index for node in self.fates.nodes if node.is_up and not self.fates.under_notice(node)}
         if len(up) >= self.spec.minimum_nodes:
             self.members, self.starting, self.ready = up, {}, set()
             self.enter(Phase.STARTUP, self.spec.startup_hours)
+            self.startup_ends |= dict.fromkeys(up, self.phase_ends)
 
     def next_time(self) -> float:
         return min([super().next_time(), *self.starting.values()])
@@ -61,14 +66,21 @@ class ElasticJob(Job):
             self._newcomers_ready()
 
     def _newcomers_ready(self) -> None:
-        """Startups end: a newcomer changes a rendezvous, ends a wait, or asks for a stall."""
+        """Startups end."""
         ready = {node for node, ready_at in self.starting.items() if ready_at <= self.now + TOLERANCE_HOURS}
         self.starting = {node: at for node, at in self.starting.items() if node not in ready}
+        self._take_in(ready)
+
+    def _take_in(self, ready: set[int]) -> None:
+        """A newcomer that is ready changes a rendezvous, ends a wait, or asks for a stall."""
         self.ready |= ready
         if self.phase is Phase.RENDEZVOUS:
             self._rendezvous()  # "a change during a rendezvous starts it over"
-        elif self.phase is Phase.WAITING and self.started:
-            self._rendezvous_or_wait()
+        elif self.phase is Phase.WAITING:
+            if self.started:
+                self._rendezvous_or_wait()
+            else:
+                self._start_together()
         elif self.phase is Phase.TRAINING and not self.upload:
             self._join()
         # A stall, an emergency save, a detection, an extra startup: taken in when that is over.
@@ -165,17 +177,26 @@ class ElasticJob(Job):
         gone = {node.index for node in event.nodes}
         lost = gone & self.members
         self._remove(gone)
-        if not lost or self.phase is Phase.ENDING:
+        if self.phase is Phase.ENDING:
             return
         # Members go without warning: those with an acted-on notice have left before.
-        if not self.started:
+        if lost and not self.started:
             self._shrink_before_start()
-            return
-        self._lose_memory()
-        if self.enough_with_ready:
-            self.enter(Phase.DETECT, self.spec.detect_hours)
-        else:
-            self.enter(Phase.WAITING)
+        elif lost:
+            self._lose_memory()
+            if self.enough_with_ready:
+                self.enter(Phase.DETECT, self.spec.detect_hours)
+            else:
+                self.enter(Phase.WAITING)
+        self._readmit()
+
+    def _readmit(self) -> None:
+        """Nodes whose notice came to nothing, because another event took the node that they would have gone with."""
+        known = self.members | self.ready | self.starting.keys()
+        back = {n.index for n in self.fates.nodes if n.is_up and not self.fates.under_notice(n)} - known
+        self.starting |= {node: self.startup_ends[node] for node in back if self.startup_ends[node] > self.now}
+        if started_up := back - self.starting.keys():
+            self._take_in(started_up)
 
     def _shrink_before_start(self) -> None:
         """The startup together goes on with who is left, or the fleet waits for `min_nodes` again."""

@@ -25,25 +25,18 @@ class Node:
     born: float = math.nan
     """End of provision of the life that is going on (age 0); NaN while there is none."""
     reclaim_at: float = math.inf
+    """End of the node's own lifetime; another node's reclaim may take it along before."""
     notice_at: float = math.inf
     """When a notice that will be acted on comes; infinite for one that is not, or once it has come."""
-    own_notice_acted_on: bool = False
+    acted_on: bool = False
+    """Whether the notice of its own reclaim is acted on."""
     announced: bool = False
-    """Its own acted-on notice has come."""
-    under_notice: bool = False
-    """A notice has been acted on: the node trains no more and idles to its reclaim."""
-    leaves_with: tuple[int, int] | None = None
-    """(node, acquisition) of the event that takes this node along, when that is not its own."""
+    """Whether that notice has come."""
 
     @property
     def is_up(self) -> bool:
         """Between the end of provision and the reclaim."""
         return not math.isnan(self.born)
-
-    @property
-    def life(self) -> tuple[int, int]:
-        """Names the acquisition that is going on."""
-        return self.index, self.acquisition
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,7 @@ class Fates:
             node.arrives_at += self._trace.wait_hours(self._trace_offset + node.arrives_at)
         node.born = math.nan
         node.reclaim_at = node.notice_at = math.inf
-        node.announced, node.under_notice, node.leaves_with = False, False, None
+        node.announced = False
 
     def arrive(self, node: Node) -> None:
         """Rule 1: age 0; the lifetime and the fate of its notice are drawn."""
@@ -100,13 +93,17 @@ class Fates:
         # Rule 4: it comes min(notice, lifetime) before the reclaim, and is acted on if the emergency save fits
         # (one exactly as long as the notice does).
         warning = min(self._spec.notice_hours, lifetime)
-        node.own_notice_acted_on = u_notice < self._spec.notice_success and self._spec.emergency_hours <= warning
-        if node.own_notice_acted_on:
+        node.acted_on = u_notice < self._spec.notice_success and self._spec.emergency_hours <= warning
+        if node.acted_on:
             node.notice_at = max(node.born, node.reclaim_at - warning)
-        # An event whose notice has been acted on also takes, with probability `bulk`, a node that arrives meanwhile.
-        for trigger in self.nodes:
-            if trigger.announced and trigger.leaves_with is None and self._goes_along(trigger, node):
-                self._bind(node, trigger)
+
+    def under_notice(self, node: Node) -> bool:
+        """Whether `node` is known to go: by its own notice, or with a node whose notice has come (rule 8: all that
+        an event takes have the same notice, whether they were there when it came or have arrived since).
+        """
+        return node.is_up and (
+            node.announced or any(other.announced and self._goes_along(other, node) for other in self.nodes)
+        )
 
     def next_time(self) -> float:
         """The next arrival, acted-on notice or reclaim."""
@@ -127,26 +124,22 @@ class Fates:
         """
         for node in self.nodes:
             if node.notice_at <= now:
-                already = {other.index for other in self.nodes if other.under_notice}
-                node.notice_at = math.inf
-                node.announced = node.under_notice = True
-                for other in self.nodes:
-                    if other.is_up and self._goes_along(node, other):
-                        self._bind(other, node)
-                noticed = (other for other in self.nodes if other.under_notice and other.index not in already)
+                before = [other for other in self.nodes if self.under_notice(other)]
+                node.notice_at, node.announced = math.inf, True
+                noticed = (other for other in self.nodes if self.under_notice(other) and other not in before)
                 return Notice(tuple(noticed), node.reclaim_at)
         return None
 
     def reclaim(self, now: float) -> Reclaim | None:
-        """The next event due now; None when there is none.  Its nodes are still up: bill them, then `request` again."""
+        """The next event due now; None when there is none.  Its nodes are still up: bill them, then `request` again.
+
+        Rule 8: each other node that has arrived goes at the same moment with probability `bulk`.  There are no
+        cascades: a node that is taken along causes no event, and what its own notice had announced does not happen.
+        """
         for node in self.nodes:
             if node.reclaim_at <= now:
-                event = node.leaves_with or node.life
-                gone = [other for other in self.nodes if other.is_up and (other.leaves_with or other.life) == event]
-                acted_on = node.leaves_with is not None or node.own_notice_acted_on
-                if not acted_on:
-                    gone += [other for other in self.nodes if other.is_up and self._goes_along(node, other)]
-                return Reclaim(tuple(gone), acted_on)
+                others = (other for other in self.nodes if other.is_up and self._goes_along(node, other))
+                return Reclaim((node, *others), node.acted_on)
         return None
 
     def _goes_along(self, trigger: Node, other: Node) -> bool:
@@ -155,14 +148,6 @@ class Fates:
             return False
         u_hit, _ = self._uniforms(trigger, draws.STREAM_BULK, other.index)
         return u_hit < self._spec.bulk
-
-    @staticmethod
-    def _bind(node: Node, trigger: Node) -> None:
-        """`node` goes at the trigger's reclaim, unless its own comes first."""
-        node.under_notice = True
-        if trigger.reclaim_at < node.reclaim_at:
-            node.reclaim_at, node.leaves_with = trigger.reclaim_at, trigger.life
-            node.notice_at = math.inf
 
     def _uniforms(self, node: Node, stream: int, other: int = 0) -> tuple[float, float]:
         return draws.uniforms(self._seed, self._run, node.index, node.acquisition, stream, other)

@@ -104,7 +104,7 @@ class PolicyJob(RigidJob):
     def _decide(self) -> None:
         """Ask the policy, in seconds, and do what it says."""
         self.ticks_done = math.floor((self.now + TOLERANCE_HOURS) / self.spec.decision_hours) + 1
-        available = self.node.is_up and (self.current == SPOT or not self.node.under_notice)
+        available = self.node.is_up and (self.current == SPOT or not self.fates.under_notice(self.node))
         overhead_left = self.phase_ends - self.now if self.phase is Phase.STARTUP else 0.0
         choice = decide(
             self.policy,

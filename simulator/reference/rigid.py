@@ -34,7 +34,7 @@ class RigidJob(Job):
     @property
     def doomed(self) -> bool:
         """Whether a node is under an acted-on notice."""
-        return any(node.under_notice for node in self.fates.nodes)
+        return any(self.fates.under_notice(node) for node in self.fates.nodes)
 
     def on_notice(self, notice: Notice) -> None:
         if self.phase in {Phase.TRAINING, Phase.STALL}:
