@@ -99,6 +99,13 @@ class CheckpointConfig(StrictModel):
     on_corrupt: Literal["older", "newest-model"] = "older"
     when_busy: Literal["skip", "wait"] = "wait"
     """What a save that is due does while another is in flight."""
+    restore_check: Literal["off", "warn", "stop"] = "off"
+    """Save the loss of the step after each checkpoint and compare it with the first loss after a restore: what to do
+    when they differ by more than `restore_check_tolerance`.  Needs `run.observe(loss=…)` in every step."""
+    restore_check_tolerance: float = Field(0.02, ge=0)
+    """Relative.  0 asks for the very same number: deterministic kernels at an equal world size."""
+    refuse_nan: bool = False
+    """Refuse to save a state that holds NaN: the last good checkpoint stays, and the next save stops the run."""
     s3_endpoint_url: str | None = None
     """Another S3-compatible server; None is AWS."""
     bandwidth_limit_mib_per_second: float | None = Field(None, gt=0)

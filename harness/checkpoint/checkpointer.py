@@ -89,6 +89,7 @@ class Checkpointer:
             algorithm=checkpoint.digest,
             keep_last=checkpoint.keep_last,
             keep_last_local=checkpoint.keep_last_local,
+            refuse_nan=checkpoint.refuse_nan,
             place=self._place,
             ranks=background,
             local=local,
@@ -172,6 +173,11 @@ class Checkpointer:
         if handle.exception is not None:
             raise handle.exception
         return result
+
+    @property
+    def latest(self) -> SaveHandle | None:
+        """The save that was started last; None before the first."""
+        return self._last
 
     @property
     def busy(self) -> bool:

@@ -1,4 +1,4 @@
-"""``python -m harness ls|show|verify``: look at checkpoints in a directory or a bucket, for people and for scripts."""
+"""``python -m harness ls|show|verify|export``: checkpoints in a directory or a bucket, for people and for scripts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ SCHEMA_VERSION = 1
 
 def _location(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
-    command = click.option("--endpoint-url", metavar="URL", help="Another S3-compatible server than AWS.")(command)
+    command = click.option("--endpoint-url", metavar="URL", help="Another server than the provider's own.")(command)
     return click.argument("location", metavar="DIR|s3://…")(command)
 
 
@@ -73,7 +74,34 @@ def verify_command(location: str, endpoint_url: str | None, as_json: bool) -> No
         sys.exit(EXIT_BUG)
 
 
-COMMANDS = (ls_command, show_command, verify_command)
+@click.command("export")
+@click.argument("source", metavar="DIR|s3://…")
+@click.argument("output", metavar="OUT.pt|OUT.safetensors", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--component", help="Which one; `model` when not given.")
+@click.option("--force", is_flag=True, help="Replace OUT when it exists.")
+@click.option("--endpoint-url", metavar="URL", help="Another server than the provider's own.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def export_command(
+    source: str, output: Path, component: str | None, force: bool, endpoint_url: str | None, as_json: bool
+) -> None:
+    """Write one component of a checkpoint to one file, verified on the way.
+
+    OUT.pt holds its state_dict for torch.load; OUT.safetensors its tensors, for a component that is nothing else.  Of
+    several checkpoints at the location the newest complete one is taken.
+    """
+    from harness.checkpoint.export import export_checkpoint
+
+    done = export_checkpoint(source, output, component=component, endpoint_url=endpoint_url, force=force)
+    if as_json:
+        _print_json({**asdict(done), "output": str(done.output)})
+    else:
+        click.echo(
+            f"{done.output}: {done.component} of {done.run_id}/{done.checkpoint}, {done.tensors} tensors, "
+            f"{_size(done.bytes)}"
+        )
+
+
+COMMANDS = (ls_command, show_command, verify_command, export_command)
 
 
 def render_list(found: Sequence[CheckpointInfo]) -> str:

@@ -98,17 +98,23 @@ def _read_state(name: str, holder: Any) -> ComponentState:
     )
 
 
-def load_component(name: str, holder: Any, document: bytes, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load a stored state into a component; InvalidInputError when the component refuses it."""
+def document_state(name: str, document: bytes, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """The component's state, as its `state_dict` gave it, from what was stored of it."""
     try:
         stored = json.loads(document)
         state = decode(stored["state"], tensors)
+        if "module_versions" in stored:
+            state = OrderedDict(state)
+            # Where nn.Module keeps the versions of its parts, for load_state_dict to upgrade old states by.
+            vars(state)["_metadata"] = OrderedDict(decode(stored["module_versions"], {}))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpointError(f"component {name}: its document cannot be read: {error}") from error
-    if "module_versions" in stored:
-        state = OrderedDict(state)
-        # Where nn.Module keeps the versions of its parts, for load_state_dict to upgrade old states by.
-        vars(state)["_metadata"] = OrderedDict(decode(stored["module_versions"], {}))
+    return state
+
+
+def load_component(name: str, holder: Any, document: bytes, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load a stored state into a component; InvalidInputError when the component refuses it."""
+    state = document_state(name, document, tensors)
     try:
         unwrapped(holder).load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

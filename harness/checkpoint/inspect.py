@@ -16,7 +16,8 @@ from typing import Any, Literal
 from harness.checkpoint.digests import digest_file
 from harness.checkpoint.generation import Lineage, read_lineage
 from harness.checkpoint.manifest import FileEntry, Manifest, PartManifest, unseal
-from harness.checkpoint.names import MANIFEST, PROGRESS, parse_checkpoint_name, parse_part_name
+from harness.checkpoint.names import MANIFEST, NEXT_LOSS, PROGRESS, parse_checkpoint_name, parse_part_name, part_name
+from harness.checkpoint.next_loss import NextLoss
 from harness.checkpoint.targets import MissingObjectError, Target, open_target
 from harness.errors import CorruptCheckpointError, InvalidInputError
 
@@ -67,8 +68,8 @@ def list_checkpoints(location: str | Path, *, endpoint_url: str | None = None) -
 
     InvalidInputError when there are none, ExternalServiceError when the place does not answer.
     """
-    target, found = _find(location, endpoint_url)
-    return tuple(_describe(target, prefix, lineage) for prefix, lineage in found)
+    target, found = find_checkpoints(location, endpoint_url)
+    return tuple(describe_checkpoint(target, prefix, lineage) for prefix, lineage in found)
 
 
 def show_checkpoint(location: str | Path, *, endpoint_url: str | None = None) -> dict[str, Any]:
@@ -76,12 +77,12 @@ def show_checkpoint(location: str | Path, *, endpoint_url: str | None = None) ->
 
     Of a run or a root with several, the newest complete one (else the newest).
     """
-    target, found = _find(location, endpoint_url)
-    infos = [(_describe(target, prefix, lineage), prefix) for prefix, lineage in found]
+    target, found = find_checkpoints(location, endpoint_url)
+    infos = [(describe_checkpoint(target, prefix, lineage), prefix) for prefix, lineage in found]
     info, prefix = next((pair for pair in infos if pair[0].state == "complete"), infos[0])
     document: dict[str, Any] = {"location": f"{target.uri}/{prefix}".rstrip("/"), **asdict(info)}
     document |= {"objects": info.files, "files": None, "components": {}, "digest": None, "torch_version": None}
-    if info.state != "damaged" and (manifest := _read_manifest(target, prefix)) is not None:
+    if info.state != "damaged" and (manifest := read_manifest(target, prefix)) is not None:
         content = manifest.model_dump(mode="json")
         document |= {
             key: content[key]
@@ -100,11 +101,11 @@ def verify_checkpoints(location: str | Path, *, endpoint_url: str | None = None)
 
     A checkpoint that was never completed is reported, not counted as damaged: its presence is normal after a reclaim.
     """
-    target, found = _find(location, endpoint_url)
-    return tuple(_verify(target, prefix, _describe(target, prefix, lineage)) for prefix, lineage in found)
+    target, found = find_checkpoints(location, endpoint_url)
+    return tuple(_verify(target, prefix, describe_checkpoint(target, prefix, lineage)) for prefix, lineage in found)
 
 
-def _find(location: str | Path, endpoint_url: str | None) -> tuple[Target, list[tuple[str, Lineage]]]:
+def find_checkpoints(location: str | Path, endpoint_url: str | None) -> tuple[Target, list[tuple[str, Lineage]]]:
     """The target, and for each checkpoint in it the prefix of its keys and the lineage of its run."""
     target = open_target(location, endpoint_url=endpoint_url, create=False)
     here = target.children("")
@@ -129,7 +130,7 @@ def _checkpoints_of(target: Target, run: str) -> Iterator[tuple[str, Lineage]]:
         yield f"{run}{name}/", lineage
 
 
-def _read_manifest(target: Target, prefix: str) -> Manifest | PartManifest | None:
+def read_manifest(target: Target, prefix: str) -> Manifest | PartManifest | None:
     """What describes the checkpoint: the part manifest on a node's disk, else the global one; None without either.
 
     On a node's disk a copy of the global manifest may lie beside the part: it lists files that are elsewhere.
@@ -146,11 +147,11 @@ def _read_manifest(target: Target, prefix: str) -> Manifest | PartManifest | Non
     return manifest
 
 
-def _describe(target: Target, prefix: str, lineage: Lineage) -> CheckpointInfo:
+def describe_checkpoint(target: Target, prefix: str, lineage: Lineage) -> CheckpointInfo:
     objects = target.list(prefix)
     name = prefix.rstrip("/").rpartition("/")[2] or target.uri.rpartition("/")[2]
     try:
-        manifest = _read_manifest(target, prefix)
+        manifest = read_manifest(target, prefix)
         note = ""
     except CorruptCheckpointError as error:
         manifest, note = None, str(error)
@@ -185,7 +186,7 @@ def _verify(target: Target, prefix: str, info: CheckpointInfo) -> VerifiedCheckp
         return VerifiedCheckpoint(info.run_id, info.name, info.state, 0, 0, (info.note,))
     if info.state == "incomplete":
         return VerifiedCheckpoint(info.run_id, info.name, info.state, 0, 0, ())
-    manifest = _read_manifest(target, prefix)
+    manifest = read_manifest(target, prefix)
     assert manifest is not None
     problems, size = [], 0
     for entry in manifest.files:
@@ -194,12 +195,35 @@ def _verify(target: Target, prefix: str, info: CheckpointInfo) -> VerifiedCheckp
             size += entry.bytes
         else:
             problems.append(problem)
-    listed = {entry.path for entry in manifest.files}
-    for found in target.list(prefix):
-        path = found.key[len(prefix) :]
-        if path not in listed and path != MANIFEST and parse_part_name(path) is None:
-            problems.append(f"{path}: not listed in the manifest")
+    there = {found.key[len(prefix) :] for found in target.list(prefix)}
+    listed = {entry.path for entry in manifest.files} | {MANIFEST, NEXT_LOSS}
+    parts = {path for path in there if parse_part_name(path) is not None}
+    problems += [f"{path}: not listed in the manifest" for path in sorted(there - listed - parts)]
+    if isinstance(manifest, Manifest):
+        wanted = {part_name(node) for node in range(manifest.nodes)}
+        problems += [f"{path}: missing" for path in sorted(wanted - parts)]
+        problems += filter(None, (_check_part(target, prefix, path, manifest) for path in sorted(parts)))
+    if NEXT_LOSS in there:
+        problems += filter(None, [_check_next_loss(target, prefix, manifest.name)])
     return VerifiedCheckpoint(info.run_id, info.name, info.state, len(manifest.files), size, tuple(problems))
+
+
+def _check_part(target: Target, prefix: str, path: str, manifest: Manifest) -> str | None:
+    """What is wrong with a node's part manifest: nothing is restored by it any more, but it must not lie either."""
+    try:
+        part = unseal(PartManifest, target.get_bytes(prefix + path), path)
+    except CorruptCheckpointError as error:
+        return f"{path}: {error}"
+    same = part.name == manifest.name and part_name(part.node) == path and set(part.files) <= set(manifest.files)
+    return None if same else f"{path}: describes other files than the manifest"
+
+
+def _check_next_loss(target: Target, prefix: str, name: str) -> str | None:
+    try:
+        found = unseal(NextLoss, target.get_bytes(prefix + NEXT_LOSS), NEXT_LOSS)
+    except CorruptCheckpointError as error:
+        return f"{NEXT_LOSS}: {error}"
+    return None if found.name == name else f"{NEXT_LOSS}: belongs to {found.name}"
 
 
 def _check_file(target: Target, prefix: str, entry: FileEntry, algorithm: str) -> str | None:

@@ -82,6 +82,7 @@ class Saver:
     algorithm: DigestName
     keep_last: int
     keep_last_local: int
+    refuse_nan: bool
     place: Place
     ranks: Ranks
     """For the background only: a group that the training thread never uses."""
@@ -123,6 +124,8 @@ class Saver:
         reach("write:before_files")
 
     def _write(self, save: Save, temporary: Path) -> Written:
+        if self.refuse_nan:
+            save.buffers.refuse_nan()
         files, results = [], {}
         for component, entry in save.components.items():
             if entry.kind == "per-rank":

@@ -28,9 +28,10 @@ from harness.checkpoint.digests import DigestingFile
 from harness.checkpoint.manifest import FileEntry
 from harness.checkpoint.names import shard_name
 from harness.checkpoint.ranks import Ranks, together
-from harness.errors import CorruptCheckpointError
+from harness.errors import CorruptCheckpointError, InvalidInputError
 
 _DCP_VERSION = "1.0.0"
+_NAN_CHECK_ELEMENTS = 4 * 1024 * 1024
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -98,6 +99,24 @@ class HostBuffers:
                     devices.add(source.device)
         for device in devices:
             torch.cuda.current_stream(device).synchronize()
+
+    def refuse_nan(self) -> None:
+        """InvalidInputError naming the first copied tensor that holds NaN (infinities can be meant: masks are)."""
+        for component, items in self.plan.items.items():
+            for item, buffer in zip(items, self._buffers[component], strict=True):
+                if not (buffer.is_floating_point() or buffer.is_complex()):
+                    continue
+                # In pieces: a mask of the whole tensor would be a quarter of it again.
+                pieces = torch.split(buffer.reshape(-1), _NAN_CHECK_ELEMENTS)
+                found = sum([int(piece.isnan().sum().item()) for piece in pieces])
+                if found:
+                    raise InvalidInputError(
+                        f"component {component}: {item.index.fqn}",
+                        f"NaN in {found} of {buffer.numel()} values",
+                        "a state without NaN, as checkpoint.refuse_nan asks",
+                        "the last good checkpoint stays: start again from it with a lower learning rate or without "
+                        "the data that led here",
+                    )
 
     def share(self, component: str) -> list[tuple[WriteItem, torch.Tensor]]:
         """What this rank writes of a component; nothing when it has no tensors."""

@@ -346,6 +346,25 @@ def test_a_failing_upload_is_an_event_and_training_goes_on(tmp_path: Path) -> No
     checkpointer.close()
 
 
+def test_a_state_with_nan_is_refused_if_asked_for(tmp_path: Path) -> None:
+    """The checkpoint does not appear, the error names the tensor and what to do, and the next save ends the run."""
+    config, events, job = make_config(tmp_path, refuse_nan=True), Events(), Job()
+    checkpointer = single(config, on_event=events)
+    job.train(1)
+    checkpointer.save(job.components, Progress(step=1))
+    checkpointer.wait()
+    with torch.no_grad():
+        job.components["model"][0].bias[3] = torch.nan
+    handle = checkpointer.save(job.components, Progress(step=2))
+    assert handle.result(30).status == "failed"
+    assert events.seen[-1][0] == "checkpoint_failed"
+    with pytest.raises(InvalidInputError, match=r"component model: 0.bias: got 'NaN in 1 of 8.*lower learning rate"):
+        checkpointer.save(job.components, Progress(step=3))
+    assert [path.name for path in (tmp_path / "bucket" / RUN_ID).glob("step-*")] == ["step-000000001-g0001"]
+    other = single(make_config(tmp_path / "other"))
+    assert other.save(job.components, Progress(step=2)).result(30).durable
+
+
 def test_a_full_disk_fails_the_save_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     prints = save_steps(config, 1)
