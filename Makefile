@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/planner recommend --instance p4d.24xlarge --work-hours 100 --checkpoint-gib 50 --emit build/demo
+	$(BIN)/python examples/demo.py build/demo/harness.yaml
 
 check: $(STAMP)
 	$(BIN)/ruff check .
