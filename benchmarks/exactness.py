@@ -210,9 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     print(f"{'case':<58}{'quantity':<21}{'exact':>13}{'simulated':>13}{'± std. error':>14}{'z':>7}")
     worst = 0.0
-    for case in cases():
+    for number, case in enumerate(cases()):
         runs = options.fleet_runs if case.is_fleet else options.runs
-        for row in measure(case, runs=runs, seed=options.seed):
+        # A seed of its own for each case: else all of them would err on the same side together.
+        for row in measure(case, runs=runs, seed=options.seed + number):
             worst = max(worst, abs(row.z))
             print(
                 f"{row.case:<58}{row.quantity:<21}{row.exact:>13.6f}{row.simulated:>13.6f}"

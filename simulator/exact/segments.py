@@ -18,7 +18,7 @@ E = (1 − e^(−λs))/λ + (1 − e^(−λs))·(start + E), hence
 ``E(s) = (e^(λs) − 1)·(1/λ + start) = (e^(λs) − 1)·e^(λR)·(1/λ + P)``.
 
 *Makespan* = start + n·E(τ + δ) + E(work − n·τ + δ).  With P = 0 and whole segments this is Daly's
-M·e^(R/M)·(e^((τ+δ)/M) − 1)·Ts/τ plus the first start, which Daly leaves out (J. T. Daly, FGCS 22, 2006, eq. 13).
+M·e^(R/M)·(e^((τ+δ)/M) − 1)·Ts/τ plus the first start, which Daly leaves out (J. T. Daly, FGCS 22, 2006).
 
 *Interruptions* = λ × expected hours with a node up (the compensator of a process of rate λ while up), and the hours
 up are the makespan at P = 0, because waits change neither what has to be passed nor its chances.
@@ -143,7 +143,7 @@ def daly_wall_hours(
     """Daly's own expected wall time M·e^(R/M)·(e^((τ+δ)/M) − 1)·Ts/τ: no first start, Ts/τ segments, whole or not.
 
     Source: J. T. Daly, A higher order estimate of the optimum checkpoint interval for restart dumps, Future
-    Generation Computer Systems 22(3), 2006, equation 13.
+    Generation Computer Systems 22(3), 2006, the complete cost function behind its figures 3–5.
     """
     m = mtbf_hours
     segment = _expm1((interval_hours + stall_hours) / m)
