@@ -23,7 +23,7 @@ class Bathtub(Lifetime):
     reclaimed on arrival.  Packed: [a, tau1_hours, b_hours, tau2_hours, end_hours, h_end].
 
     Source: Kadupitiya, Jadhao, Sharma, Modeling the temporally constrained preemptions of transient cloud VMs,
-    HPDC 2020, equation 1 (A about 0.4–0.5, τ₁ about 1 h, τ₂ about 0.8 h, b about 24 h for Google's preemptible VMs).
+    HPDC 2020 (A about 0.4–0.5, τ₁ about 1 h, τ₂ about 0.8 h, b about 24 h for Google's preemptible VMs).
     """
 
     a: float

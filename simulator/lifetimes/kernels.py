@@ -78,7 +78,7 @@ def empirical_wait(u: float, params: Parameters) -> float:
 
 
 def bathtub_cdf(t: float, a: float, tau1_hours: float, b_hours: float, tau2_hours: float) -> float:
-    """F(t) = A·(1 − e^(−t/τ₁) + e^((t−b)/τ₂)), not clipped.  Source: Kadupitiya et al., HPDC 2020, equation 1."""
+    """F(t) = A·(1 − e^(−t/τ₁) + e^((t−b)/τ₂)), not clipped.  Source: Kadupitiya et al., HPDC 2020."""
     return a * (-math.expm1(-t / tau1_hours) + math.exp((t - b_hours) / tau2_hours))
 
 
