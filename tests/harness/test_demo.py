@@ -62,8 +62,9 @@ def test_the_demonstration(tmp_path: Path, record_property: pytest.RecordPropert
     # The notice lost nothing; the silent loss cost what came after the last durable checkpoint, and no more.
     assert first.to_step == second.from_step
     assert third.restored is not None
-    assert parse_checkpoint_name(third.restored) == (third.from_step, 2)
-    assert second.from_step < third.from_step < second.to_step
+    assert (parse_checkpoint_name(third.restored) or (0, 0))[0] == third.from_step
+    # (Equal on a machine so fast that launch 2 fits into one interval: the emergency save is then the last one.)
+    assert second.from_step <= third.from_step < second.to_step
     assert report.lost_steps == second.to_step - third.from_step
     assert report.executed_steps == STEPS + report.lost_steps
     assert report.final_loss is not None

@@ -334,6 +334,35 @@ def test_ctrl_c_saves_first_and_the_run_goes_on_later(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_plain_torchrun_says_the_same_in_status_json(tmp_path: Path) -> None:
+    """Without `harness launch`: PET_* variables and torchrun; it exits 1 for a SIGTERM, status.json says resumable."""
+    config = write_config(tmp_path, checkpoint={"interval": {"steps": 1000}})
+    environment = os.environ | {
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_ENDPOINT": f"localhost:{free_port()}",
+        "PET_RDZV_ID": "run",
+        "PET_MAX_RESTARTS": "3",
+        "OMP_NUM_THREADS": "1",
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", TRAIN, "--steps", "1000000", *SMALL],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=config.parent,  # harness.yaml of the working directory
+        )
+    until("training", lambda: b"step    20" in log.read_bytes(), process)
+    process.terminate()
+    assert process.wait(60) == 1
+    found = read_status(tmp_path / "node-0" / "telemetry")
+    assert found is not None
+    assert (found.state, found.exit_code, found.resumable, found.reason) == ("interrupted", 75, True, "notice")
+    assert found.durable_step == found.step > 20
+
+
+@pytest.mark.slow
 def test_another_models_config_stops_torchrun_too(tmp_path: Path) -> None:
     """Bad input that only the workers can see ends the agent: exit 2 and no restarts, although 100 are allowed."""
     config = write_config(tmp_path)

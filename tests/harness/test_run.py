@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from harness.checkpoint import open_target
+from harness.clock import FakeClock
+from harness.config import load_run_config
 from harness.errors import InvalidInputError
+from harness.notices import Notice
 from harness.position import Position
 from harness.randomness import RandomState
 from harness.run import Run
 from harness.status import read_status
 from harness.telemetry.reader import read_telemetry
-from harness.telemetry.schema import EmergencySaved, NoticeReceived, Restored, Window
+from harness.telemetry.schema import CheckpointDurable, EmergencySaved, NoticeReceived, Restored, Window
 from harness.telemetry.summary import summarize_run
 from tests.harness.checkpoint_support import fork_ranks
 from tests.harness.run_support import TRAIN, Outcome, example, sigterm_at, train, train_rank, write_config
@@ -122,6 +127,49 @@ def test_two_ranks_save_the_same_step_when_one_hears_a_notice(tmp_path: Path) ->
     assert whole[0].weights is not None
     # One file per life of a node's disk, on the durable target too.
     assert len(list((tmp_path / "cut" / "bucket" / "run" / "telemetry").iterdir())) == 2
+
+
+def test_a_new_node_resumes_from_s3_alone(
+    tmp_path: Path, s3_uri: str, s3_endpoint: str, uninterrupted: Outcome
+) -> None:
+    """With an S3 server as durable target and the node's disk gone, the result is the uninterrupted run's."""
+    remote = {"remote": s3_uri, "s3_endpoint_url": s3_endpoint}
+    config = write_config(tmp_path, checkpoint=remote)
+    assert train(config, steps=STEPS, at_step=sigterm_at(INTERRUPT_AT)).code == 75
+    shutil.rmtree(tmp_path / "node-0")
+    assert train(config, steps=STEPS) == uninterrupted
+    restored = [e for e in read_telemetry(tmp_path / "node-0").events if isinstance(e, Restored)]
+    assert [(event.step, event.source) for event in restored] == [(INTERRUPT_AT + 2, "remote")]
+    kept = open_target(s3_uri, endpoint_url=s3_endpoint).list("run/telemetry/")
+    assert len(kept) == 2  # the telemetry of both lives of the disk survives
+
+
+def test_a_rebalance_hint_saves_early_once_and_nobody_leaves(tmp_path: Path) -> None:
+    """The hint makes one checkpoint out of turn; training goes on to its end."""
+
+    def hint(run: Run) -> None:
+        if run.step == 2:
+            run._board.hear(Notice("aws", "rebalance"))
+
+    config = write_config(tmp_path, checkpoint={"interval": {"steps": 100}})
+    assert train(config, steps=STEPS, at_step=hint).code == 0
+    made = [(e.step, e.reason) for e in read_telemetry(tmp_path).events if isinstance(e, CheckpointDurable)]
+    assert made == [(4, "precaution"), (STEPS, "final")]
+
+
+def test_the_interval_in_seconds_becomes_steps_of_measured_time(tmp_path: Path) -> None:
+    """Two seconds of work at half a second a step (by the clock that is passed in) are four steps."""
+    clock = FakeClock()
+    model = torch.nn.Linear(2, 2)
+    config = load_run_config(write_config(tmp_path, checkpoint={"interval": {"seconds": 2.0}}))
+    with Run.from_env(config, clock=clock, model=model) as run:
+        for _ in run.steps(12, samples=8, global_batch_samples=2):
+            clock.advance(0.5)
+    made = [(e.step, e.reason) for e in read_telemetry(tmp_path).events if isinstance(e, CheckpointDurable)]
+    # The first step only warms up; the second is measured, agreed on one step later, and then the interval counts.
+    assert made == [(4, "periodic"), (8, "periodic"), (12, "final")]
+    windows = [event for event in read_telemetry(tmp_path).events if isinstance(event, Window)]
+    assert sum(window.seconds for window in windows) == pytest.approx(6.0)
 
 
 def test_a_finished_run_launched_again_does_nothing(tmp_path: Path) -> None:
