@@ -15,7 +15,8 @@ SHARED_HARNESS = {
     "harness.clock",
     "harness.errors",
     "harness.validation",
-    "harness.telemetry.schema",
+    "harness.telemetry",
+    "harness.report",
 }
 ALLOWED = {
     "app": {"planner", "app"},
