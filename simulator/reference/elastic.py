@@ -49,7 +49,10 @@ class ElasticJob(Job):
             self._start_together()
 
     def _start_together(self) -> None:
-        """The run starts when the first `min_nodes` are up, with one startup together (all that are up then)."""
+        """The run starts when the first `min_nodes` are up, with one startup together.
+
+        All that are up then take part, but none that is known to go.
+        """
         up = {node.index for node in self.fates.nodes if node.is_up and not self.fates.under_notice(node)}
         if len(up) >= self.spec.minimum_nodes:
             self.members, self.starting, self.ready = up, {}, set()
@@ -119,20 +122,27 @@ class ElasticJob(Job):
     def on_phase_end(self) -> None:
         ended = self.phase
         if ended is Phase.STARTUP and not self.started:
-            self.started = self.in_memory = True
-            self._train()
+            self.started = True
+            self._begin()
         elif ended is Phase.STARTUP or (ended is Phase.RENDEZVOUS and not self.in_memory):
             self._restored()
         elif ended is Phase.RENDEZVOUS:
             self._train()
-        elif ended is Phase.DETECT:
-            self._rendezvous()
-        elif ended is Phase.IDLE_NOTICE:
-            self._rendezvous_or_wait()  # the emergency save is done
+        elif ended in {Phase.DETECT, Phase.IDLE_NOTICE}:
+            self._rendezvous_or_wait()  # the loss is known, or the emergency save is done
         else:
             super().on_phase_end()
             if ended is Phase.STALL and self.ready:
                 self._rendezvous()
+
+    def _begin(self) -> None:
+        """The startup together is over; whoever is under notice is not a member."""
+        self._remove({node.index for node in self.fates.nodes if self.fates.under_notice(node)})
+        if self.enough:
+            self.in_memory = True
+            self._train()
+        else:
+            self._rendezvous_or_wait()
 
     def _restored(self) -> None:
         if self.copies.restore(self.now):
@@ -153,14 +163,13 @@ class ElasticJob(Job):
     def on_notice(self, notice: Notice) -> None:
         noticed = {node.index for node in notice.nodes}
         leavers = noticed & self.members
+        if leavers and not self.started:
+            return  # rule 2: the startup goes on until it ends or the node is reclaimed; `_begin` leaves it behind
         self._remove(noticed)
         if not leavers or self.phase is Phase.ENDING:
             return
         if self.phase is Phase.FINISHING:
             self.end_on_notice(notice)
-            return
-        if not self.started:
-            self._shrink_before_start()
             return
         if self.in_memory and self.phase is not Phase.WAITING:
             # A loss that was acted on: `emergency`, then `rendezvous`, nothing rolled back.
@@ -199,7 +208,7 @@ class ElasticJob(Job):
             self._take_in(started_up)
 
     def _shrink_before_start(self) -> None:
-        """The startup together goes on with who is left, or the fleet waits for `min_nodes` again."""
+        """The startup together goes on with who is left, or the fleet waits for `min_nodes` and starts up anew."""
         if not self.enough:
             self.enter(Phase.WAITING)
             self._start_together()
