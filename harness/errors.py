@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import PurePath
 
 EXIT_DONE = 0
 EXIT_BUG = 1
@@ -50,7 +51,8 @@ class InvalidInputError(SpotPlannerError):
 
     def _one_line(self) -> str:
         shown = " ".join(str(self.value).split())
-        if len(shown) > 80:
+        # A path is shown whole: its end is what tells one file from another.
+        if len(shown) > 80 and not isinstance(self.value, PurePath):
             shown = shown[:77] + "..."
         line = f"{self.field}: got {shown!r}, expected {self.expected}"
         return f"{line} ({self.hint})" if self.hint else line
