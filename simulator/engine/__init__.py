@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def supports(spec: Spec) -> bool:
     """Whether the fast engine knows every rule that `spec` asks for."""
-    return spec.policy == "spot-only" and spec.nodes == 1
+    return spec.policy == "spot-only" and not spec.is_elastic
 
 
 def simulate_fast(

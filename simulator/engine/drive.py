@@ -41,22 +41,29 @@ def kernel_for(spec: Spec, flat: Flat, seed: int, first_run: int, out: NDArray[n
     if is_plain(spec):
         from simulator.engine.plain import plain_runs
 
-        rate, wait, price = float(flat.lifetime[0]), float(flat.provision[0]), float(flat.price.values[0])
+        rate, wait, usd = float(flat.lifetime[0]), float(flat.provision[0]), float(flat.price.values[0])
 
         def plain(begin: int, end: int) -> None:
-            plain_runs(flat.parameters, rate, wait, price, key0, key1, run, begin, end, out)
+            plain_runs(flat.parameters, rate, wait, usd, key0, key1, run, begin, end, out)
 
         return plain
-    from simulator.engine.node import node_runs
+    if spec.nodes == 1:
+        from simulator.engine.node import node_runs
 
-    def node(begin: int, end: int) -> None:
-        price = flat.price
-        node_runs(
+        general_runs: Any = node_runs
+    else:
+        from simulator.engine.fleet import fleet_runs
+
+        general_runs = fleet_runs
+    price = flat.price
+
+    def general(begin: int, end: int) -> None:
+        general_runs(
             flat.parameters, flat.lifetime, flat.provision, flat.hazard_scales, flat.offsets, price.starts,
             price.values, price.sums, price.cells, key0, key1, run, begin, end, out,
         )  # fmt: skip
 
-    return node
+    return general
 
 
 def drive(spec: Spec, runs: int, seed: int, first_run: int, progress: Progress | None, threads: int | None) -> Runs:

@@ -123,7 +123,7 @@ def node_runs(
             age = 0.0
             alive = True
             while True:
-                if age + startup > life:
+                if age + startup > life + layout.TOLERANCE:
                     starting += life - age
                     alive = False
                     break
@@ -154,10 +154,10 @@ def node_runs(
                 progress = fallback
 
             done = False
-            if alive and acted and noticed <= age:
+            if alive and acted and noticed <= age + layout.TOLERANCE:
                 idle += life - age
             elif alive:
-                trained = (noticed if acted else life) - age
+                trained = max((noticed if acted else life) - age, 0.0)
                 begun = arrival + age
                 remaining = work - progress
                 started, added, in_flight = 0.0, 0.0, False  # checkpoints begun, durable ones, one still going up
@@ -266,7 +266,7 @@ def node_runs(
             # Rule 7: the bill of a life that the provider ended.
             interruptions += 1
             clock = arrival + life
-            if not (refund and life < 1.0):
+            if not (refund and life < 1.0 - layout.TOLERANCE):
                 paid = price_integral(clock, price_starts, price_values, price_sums, price_cells, cells_per_hour)
                 billed += life
                 cost += paid - spent

@@ -47,11 +47,11 @@ def plain_runs(parameters, rate, provision, price, key0, key1, first_run, begin,
             acquisition += one
             waiting += provision
             clock += provision
-            if life < startup:
+            if life + layout.TOLERANCE < startup:
                 starting += life
             else:
                 starting += startup
-                trained = life - startup
+                trained = max(life - startup, 0.0)
                 remaining = work - progress
                 if trained + layout.TOLERANCE >= remaining:
                     # May reach the end: how many checkpoints start below `work`, and when is it all durable?

@@ -1,0 +1,679 @@
+"""Fleets (MODEL.md, rule 8): an event loop over nodes, with training between events in closed form.
+
+Each turn takes the earliest of the nodes' next events and the end of the current phase.  What a node does next:
+
+    REQUESTED  arrives                        UP        waits for the fleet to start (again)
+    STARTING   own startup, then READY        READY     waits to be taken in by the next rendezvous
+    MEMBER     trains                         LEAVING   was noticed and left; idles until its reclaim (elastic)
+
+Phases of the run, and the part of the makespan that their time is:
+
+    WAITING    for the first start, or rigid (waiting)       SHORT      elastic: below the minimum (waiting)
+    STARTUP    all members start up together (startup)       TRAINING   `engine.segment`, final checkpoint included
+    IDLE       rigid: between notice and reclaim (idle)      EMERGENCY  elastic: the save after a notice (idle)
+    DETECT, RENDEZVOUS  (outage)                             JOIN       a newcomer's checkpoint (checkpoint)
+    ENDING     a notice came in the final checkpoint (checkpoint)
+"""
+
+# numba infers the types of kernels; what they take is said in words.
+# mypy: disallow-untyped-defs=False, check-untyped-defs=False
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from simulator.engine import layout
+from simulator.engine.compiled import kernel
+from simulator.engine.copies import add_copies, place
+from simulator.engine.fates import lifetime_hours, price_integral, wait_hours
+from simulator.engine.layout import TOLERANCE
+from simulator.engine.philox import ACQUISITION, BULK, CORRUPTION, PROVISION, one_unit, two_units, unit_exponential
+from simulator.engine.segment import locate, reach, schedule
+from simulator.lifetimes.kernels import PROVISION_CONSTANT
+
+READINESS, ARRIVAL, NOTICED, RECLAIM = range(4)
+REQUESTED, UP, STARTING, READY, MEMBER, LEAVING = range(6)
+WAITING, STARTUP, TRAINING, IDLE, EMERGENCY, DETECT, RENDEZVOUS, JOIN, SHORT, ENDING = range(10)
+
+
+@numba.njit(error_model="numpy")
+def fill_hits(acquisition, node, run, key0, key1, units):
+    """The uniforms that decide which others go with this reclaim, as vector instructions."""
+    for other in range(units.size):
+        units[other] = one_unit(acquisition, node, run, BULK | np.uint64(other), key0, key1)
+
+
+@numba.njit(forceinline=True)
+def next_kind(state, ready_at, notice_at, reclaim_at):
+    """What a node's next event is."""
+    if state == REQUESTED:
+        return ARRIVAL
+    if state == STARTING and ready_at <= min(notice_at, reclaim_at) + TOLERANCE:
+        return READINESS
+    return NOTICED if notice_at <= reclaim_at + TOLERANCE else RECLAIM
+
+
+@numba.njit(error_model="numpy")
+def take_in(state):
+    """Newcomers that are ready become members as a rendezvous begins; how many."""
+    taken = 0
+    for node in range(state.size):
+        if state[node] == READY:
+            state[node] = MEMBER
+            taken += 1
+    return taken
+
+
+@kernel("the fleet engine")
+def fleet_runs(
+    parameters, lifetime, provision, hazard_scales, offsets, price_starts, price_values, price_sums, price_cells,
+    key0, key1, first_run, begin, end, out,
+):  # fmt: skip
+    """Fill columns begin … end − 1 of `out`; arguments as in `simulator.engine.node.node_runs`."""
+    work, interval = parameters[layout.WORK], parameters[layout.INTERVAL]
+    stall, persist, slow = parameters[layout.STALL], parameters[layout.PERSIST], parameters[layout.PERSIST_SLOWDOWN]
+    emergency, notice = parameters[layout.EMERGENCY], parameters[layout.NOTICE]
+    notice_success, startup = parameters[layout.NOTICE_SUCCESS], parameters[layout.STARTUP_TIME]
+    corruption, keep = parameters[layout.CORRUPTION_RATE], np.int64(parameters[layout.KEEP_LAST])
+    refund, horizon, most = (
+        parameters[layout.REFUND] > 0.0,
+        parameters[layout.HORIZON],
+        parameters[layout.MOST_INTERRUPTIONS],
+    )
+    detect, rendezvous, bulk = parameters[layout.DETECT], parameters[layout.RENDEZVOUS], parameters[layout.BULK_RATE]
+    nodes, least = np.int64(parameters[layout.NODES]), np.int64(parameters[layout.MIN_NODES])
+    lifetime_kind = np.int64(parameters[layout.LIFETIME_KIND])
+    provision_kind = np.int64(parameters[layout.PROVISION_KIND])
+    cells_per_hour = parameters[layout.CELLS_PER_HOUR]
+    elastic = least < nodes
+    tracked = corruption > 0.0
+    ring, good = np.empty(keep if tracked else 1), np.empty(keep if tracked else 1, np.bool_)
+    state = np.empty(nodes, np.int64)
+    when, ready_at, notice_at = np.empty(nodes), np.empty(nodes), np.empty(nodes)
+    reclaim_at, arrived_at, spent = np.empty(nodes), np.empty(nodes), np.empty(nodes)
+    acquisitions = np.empty(nodes, np.uint64)
+    doomed, taken = np.empty(nodes, np.bool_), np.empty(nodes, np.bool_)
+    left_for = np.empty(nodes, np.int64)
+    hits = np.empty(nodes)
+    rates = np.empty(nodes + 1)
+    for k in range(nodes + 1):
+        rates[k] = (k / nodes) ** parameters[layout.SCALING]
+    one = np.uint64(1)
+    for i in range(begin, end):
+        run = np.uint64(first_run + i)
+        scale = hazard_scales[i] if hazard_scales.size > 1 else hazard_scales[0]
+        offset = offsets[i] if offsets.size > 1 else offsets[0]
+        progress = newest = lost = saving = starting = waiting = idle = slowed = reduced = outage = 0.0
+        billed = cost = copy_hours = 0.0
+        interruptions = reclaimed = puts = gets = start = count = members = ready = noticed = 0
+        verdicts = np.uint64(0)
+        flying, restoring, joining, in_stall, known = False, False, False, False, False
+        saving_state, saved_at, has_trained = False, 0.0, False
+        upload_end = upload_progress = 0.0
+        begun_at = rate = slow_rate = pending = first = first_time = cycle = cycle_time = remaining = 0.0
+        limit = done_at = clear_at = join_at = 0.0
+        for j in range(nodes):
+            u = (
+                one_unit(np.uint64(0), np.uint64(j), run, PROVISION, key0, key1)
+                if provision_kind != PROVISION_CONSTANT
+                else 0.5
+            )
+            state[j] = REQUESTED
+            acquisitions[j] = 0
+            doomed[j], left_for[j] = False, -1
+            ready_at[j] = notice_at[j] = reclaim_at[j] = math.inf
+            when[j] = wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, offset)
+        phase, since, phase_end, now = WAITING, 0.0, math.inf, 0.0
+        finished, last_reclaim, saved_progress = False, -1.0, 0.0
+        while True:
+            j, soonest, second = -1, math.inf, math.inf
+            for m in range(nodes):
+                if when[m] < soonest:
+                    second, soonest, j = soonest, when[m], m
+                elif when[m] < second:
+                    second = when[m]
+            kind = RECLAIM
+            if second <= soonest + TOLERANCE or phase_end <= soonest + TOLERANCE:
+                # At one moment: the job's own events, then startups' ends, arrivals, notices, reclaims.
+                kind = RECLAIM + 1
+                for m in range(nodes):
+                    if when[m] <= soonest + TOLERANCE:
+                        other = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
+                        if other < kind:
+                            j, kind = m, other
+            elif j >= 0:
+                kind = next_kind(state[j], ready_at[j], notice_at[j], reclaim_at[j])
+            joins_first = kind <= ARRIVAL and phase in (WAITING, SHORT) and soonest <= phase_end + TOLERANCE
+            if phase_end <= soonest + TOLERANCE and not joins_first:
+                now = phase_end
+                if phase == WAITING:
+                    up = 0
+                    for m in range(nodes):
+                        if state[m] == UP:
+                            up += 1
+                    phase_end = math.inf
+                    if up >= least:
+                        waiting += now - since
+                        members = up
+                        for m in range(nodes):
+                            if state[m] == UP:
+                                state[m] = MEMBER
+                                ready_at[m] = now + startup
+                        phase, since, phase_end = STARTUP, now, now + startup
+                    continue
+                if phase == STARTUP or (phase == RENDEZVOUS and restoring):
+                    # Restore, and start up once more for a bad copy.
+                    if phase == STARTUP:
+                        starting += now - since
+                    else:
+                        outage += now - since
+                    restoring = False
+                    if count > 0:
+                        gets += 1
+                        if tracked and not good[place(start, count - 1, keep)]:
+                            bad = one_unit(verdicts, np.uint64(0), run, CORRUPTION, key0, key1) < corruption
+                            verdicts += one
+                            if bad:
+                                count -= 1
+                                # A save of a moment ago may be read before it is durable: then it is from now on.
+                                copy_hours += max(now, saved_at)
+                                saved_at = 0.0
+                                fallback = ring[place(start, count - 1, keep)] if count > 0 else 0.0
+                                lost += newest - fallback
+                                newest = fallback
+                                phase, since, phase_end = STARTUP, now, now + startup
+                                progress = newest
+                                continue
+                            good[place(start, count - 1, keep)] = True
+                    progress = saved_progress = newest
+                elif phase == RENDEZVOUS:
+                    outage += now - since
+                elif phase == DETECT:
+                    outage += now - since
+                    phase, since, phase_end = RENDEZVOUS, now, now + rendezvous
+                    members += take_in(state)
+                    ready = 0
+                    continue
+                elif phase == EMERGENCY:
+                    idle += now - since
+                    if saving_state and flying and upload_end <= saved_at:
+                        flying = False
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                            1.0, upload_progress, 0.0, upload_end, 0.0,
+                        )  # fmt: skip
+                    if saving_state:
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring,
+                            good,
+                            tracked,
+                            start,
+                            count,
+                            keep,
+                            copy_hours,
+                            puts,
+                            newest,
+                            1.0,
+                            progress,
+                            0.0,
+                            saved_at,
+                            0.0,
+                        )
+                        saving_state = False
+                    if members == 0:
+                        # Nobody holds the state any more.
+                        restoring, flying = True, False
+                        progress = newest
+                    phase, since, phase_end = SHORT, now, now if members + ready >= least else math.inf
+                    continue
+                elif phase == SHORT:
+                    waiting += now - since
+                    phase, since, phase_end = RENDEZVOUS, now, now + rendezvous
+                    members += take_in(state)
+                    ready = 0
+                    continue
+                elif phase == JOIN:
+                    saving += now - since
+                    flying, upload_end, upload_progress = True, now + persist, progress
+                    if ready > 0:
+                        phase, since, phase_end = RENDEZVOUS, now, now + rendezvous
+                        members += take_in(state)
+                        ready = 0
+                        continue
+                elif phase == ENDING:
+                    saving += now - since
+                    finished = True
+                    break
+                elif phase == TRAINING:
+                    x = now - begun_at
+                    if not known and x + TOLERANCE >= remaining / rate:
+                        known = True
+                        limit, done_at, clear_at = reach(
+                            remaining, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time
+                        )
+                    if joining and not (known and join_at - begun_at + TOLERANCE >= done_at):
+                        if now < join_at:
+                            phase_end = join_at
+                            continue
+                        joining = False
+                        # Cut for the newcomers' checkpoint (no upload is in flight), or after a stall that serves them.
+                        checkpoints, within, made, stalled, upload = locate(
+                            x, limit, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time
+                        )
+                        saving += stalled
+                        reduced += (1.0 - rate) * (x - stalled)
+                        slowed += rate * slow * upload
+                        if pending > 0.0:
+                            flying = False
+                            copy_hours, puts, start, count, newest = add_copies(
+                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                                1.0, upload_progress, 0.0, upload_end, 0.0,
+                            )  # fmt: skip
+                        if in_stall:
+                            flying, upload_end = True, now + persist
+                            upload_progress = progress + made
+                            checkpoints -= 1.0
+                        elif checkpoints > 0.0 and within + TOLERANCE < stall + persist:
+                            # The next periodic one was due at this very moment: this one replaces it.
+                            checkpoints -= 1.0
+                            saving -= within
+                            reduced += (1.0 - rate) * within
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest, checkpoints,
+                            progress + first, cycle, begun_at + first_time + stall + persist, cycle_time,
+                        )  # fmt: skip
+                        progress += made
+                        if in_stall:
+                            phase, since, phase_end = RENDEZVOUS, now, now + rendezvous
+                            members += take_in(state)
+                            ready = 0
+                        else:
+                            phase, since, phase_end = JOIN, now, now + stall
+                        continue
+                    joining = False
+                    finish = begun_at + max(done_at, clear_at) + stall + persist
+                    if now + TOLERANCE < finish:
+                        phase_end = finish
+                        continue
+                    # Done: account for the whole segment.
+                    now = finish
+                    upload = clear_at - persist if limit >= 1.0 else 0.0
+                    trained = done_at - limit * stall
+                    uploading = (
+                        pending + (limit - 1.0) * persist + min(done_at - upload, persist)
+                        if limit >= 1.0
+                        else min(pending, done_at)
+                    )
+                    saving += limit * stall + finish - begun_at - done_at
+                    reduced += (1.0 - rate) * trained
+                    slowed += rate * slow * uploading
+                    if pending > 0.0:
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                            1.0, upload_progress, 0.0, upload_end, 0.0,
+                        )  # fmt: skip
+                    copy_hours, puts, start, count, newest = add_copies(
+                        ring, good, tracked, start, count, keep, copy_hours, puts, newest, limit,
+                        progress + first, cycle, begun_at + first_time + stall + persist, cycle_time,
+                    )  # fmt: skip
+                    puts += 1
+                    finished = True
+                    break
+                # Into training, if there are enough who can.
+                if elastic and members < least:
+                    if members == 0:
+                        lost += progress - newest
+                        progress = newest
+                        restoring, flying = True, False
+                    phase, since, phase_end = SHORT, now, now if members + ready >= least else math.inf
+                    continue
+                if not elastic and noticed > 0:
+                    phase, since, phase_end = IDLE, now, math.inf
+                    continue
+                phase, since, begun_at, has_trained = TRAINING, now, now, True
+                if flying and upload_end <= now + TOLERANCE:
+                    flying = False
+                    copy_hours, puts, start, count, newest = add_copies(
+                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                        1.0, upload_progress, 0.0, upload_end, 0.0,
+                    )  # fmt: skip
+                pending = upload_end - now if flying else 0.0
+                rate = rates[members]
+                slow_rate = rate * (1.0 - slow)
+                remaining = work - progress
+                first, first_time, cycle, cycle_time = schedule(interval, stall, persist, rate, slow_rate, pending)
+                known, limit = False, math.inf
+                phase_end = now + remaining / rate
+                joining = ready > 0
+                in_stall = False
+                if joining:
+                    join_at = now + pending
+                    phase_end = min(phase_end, join_at)
+                continue
+
+            now = max(now, when[j])
+            if kind == ARRIVAL:
+                # Arrivals: each node's fate is drawn.
+                moment = now
+                for j in range(nodes):
+                    if state[j] != REQUESTED or when[j] > moment + TOLERANCE:
+                        continue
+                    now = max(moment, when[j])
+                    u_life, u_notice = two_units(acquisitions[j], np.uint64(j), run, ACQUISITION, key0, key1)
+                    life = lifetime_hours(lifetime_kind, lifetime, unit_exponential(u_life) * scale, now + offset)
+                    window = min(notice, life)
+                    arrived_at[j], reclaim_at[j] = now, now + life
+                    acted = u_notice < notice_success and emergency <= window
+                    notice_at[j] = now + (life - window) if acted else math.inf
+                    doomed[j] = False
+                    left_for[j] = -1
+                    ready_at[j] = now + startup
+                    spent[j] = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
+                    when[j] = min(notice_at[j], reclaim_at[j])
+                    if elastic and bulk > 0.0:
+                        # Whom an announced event will take is under its notice from the arrival on.
+                        for m in range(nodes):
+                            if left_for[m] == m and state[m] == LEAVING:
+                                u = one_unit(acquisitions[m], np.uint64(m), run, BULK | np.uint64(j), key0, key1)
+                                if u < bulk:
+                                    left_for[j] = m
+                    if left_for[j] >= 0:
+                        state[j] = LEAVING
+                    elif phase == WAITING:
+                        state[j] = UP
+                        phase_end = now
+                    else:
+                        state[j] = STARTING
+                        when[j] = min(when[j], ready_at[j])
+                continue
+            if kind == READINESS:
+                for m in range(nodes):
+                    if (
+                        state[m] == STARTING
+                        and ready_at[m] <= now + TOLERANCE
+                        and ready_at[m] <= min(notice_at[m], reclaim_at[m]) + TOLERANCE
+                    ):
+                        state[m] = READY
+                        when[m] = min(notice_at[m], reclaim_at[m])
+                        ready += 1
+                if phase == RENDEZVOUS:
+                    outage += now - since
+                    since, phase_end = now, now + rendezvous
+                    members += take_in(state)
+                    ready = 0
+                elif phase == SHORT and members + ready >= least:
+                    phase_end = now
+                elif phase == TRAINING and not joining:
+                    x = now - begun_at
+                    checkpoints, within, made, stalled, upload = locate(
+                        x, limit, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time
+                    )
+                    in_stall = checkpoints > 0.0 and within < stall
+                    if in_stall:
+                        join_at = now + stall - within
+                    elif checkpoints > 0.0:
+                        join_at = now + max(stall + persist - within, 0.0)
+                    else:
+                        join_at = max(now, begun_at + pending)
+                    if not (known and join_at - begun_at + TOLERANCE >= done_at):
+                        joining = True
+                        phase_end = min(phase_end, join_at)
+                continue
+
+            is_notice = kind == NOTICED
+            gone_members = gone_ready = 0
+            if is_notice:
+                notice_at[j] = math.inf
+                when[j] = reclaim_at[j]
+                if not elastic:
+                    doomed[j] = True
+                    noticed += 1
+                    if state[j] != MEMBER or phase != TRAINING:
+                        continue
+                    gone_members = 1
+                else:
+                    left_for[j] = j
+                    if bulk > 0.0:
+                        fill_hits(acquisitions[j], np.uint64(j), run, key0, key1, hits)
+                    for m in range(nodes):
+                        if state[m] != LEAVING and (
+                            m == j or (bulk > 0.0 and hits[m] < bulk and state[m] != REQUESTED)
+                        ):
+                            if state[m] == MEMBER:
+                                gone_members += 1
+                            elif state[m] == READY:
+                                gone_ready += 1
+                            state[m], left_for[m] = LEAVING, j
+                            when[m] = min(notice_at[m], reclaim_at[m])
+                    members -= gone_members
+                    ready -= gone_ready
+            else:
+                if now > last_reclaim + TOLERANCE:
+                    interruptions += 1
+                last_reclaim = now
+                for m in range(nodes):
+                    taken[m] = state[m] != REQUESTED and reclaim_at[m] <= now + TOLERANCE
+                if bulk > 0.0:
+                    for trigger in range(nodes):
+                        if state[trigger] != REQUESTED and reclaim_at[trigger] <= now + TOLERANCE:
+                            fill_hits(acquisitions[trigger], np.uint64(trigger), run, key0, key1, hits)
+                            for m in range(nodes):
+                                if hits[m] < bulk and m != trigger and state[m] != REQUESTED:
+                                    taken[m] = True
+                paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
+                for m in range(nodes):
+                    if taken[m]:
+                        reclaimed += 1
+                        if state[m] == MEMBER:
+                            gone_members += 1
+                        elif state[m] == READY:
+                            gone_ready += 1
+                        if doomed[m]:
+                            noticed -= 1
+                            doomed[m] = False
+                        age = now - arrived_at[m]
+                        if not (refund and age < 1.0 - TOLERANCE):
+                            billed += age
+                            cost += paid - spent[m]
+                        state[m] = REQUESTED
+                        acquisitions[m] += one
+                        u = 0.5
+                        if provision_kind != PROVISION_CONSTANT:
+                            u = one_unit(acquisitions[m], np.uint64(m), run, PROVISION, key0, key1)
+                        when[m] = now + wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, now + offset)
+                    elif state[m] == LEAVING and left_for[m] != m and taken[left_for[m]]:
+                        # The event that it left for does not happen: it comes back, with no second startup.
+                        left_for[m] = -1
+                        if phase == WAITING:
+                            state[m] = UP
+                            phase_end = now
+                        else:
+                            state[m] = STARTING
+                            when[m] = min(when[m], ready_at[m])
+                members -= gone_members
+                ready -= gone_ready
+                if now > horizon or interruptions > most:
+                    break
+            if joining and ready == 0:
+                joining = False
+                phase_end = begun_at + (max(done_at, clear_at) + stall + persist if known else remaining / rate)
+            if gone_members == 0:
+                if phase == SHORT and members + ready < least:
+                    phase_end = math.inf
+                continue
+            if phase in (WAITING, ENDING):
+                continue
+            if phase == SHORT and is_notice:
+                # Nothing was trained since the state was saved, if it is in memory at all.
+                if members == 0 and not restoring:
+                    restoring, flying, progress = True, False, newest
+                continue
+
+            # A loss of members: close the phase that it ends.
+            in_memory = True
+            if phase == TRAINING:
+                joining = False
+                x = now - begun_at
+                if not known and x + TOLERANCE >= remaining / rate:
+                    known = True
+                    limit, done_at, clear_at = reach(
+                        remaining, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time
+                    )
+                final = known and x + TOLERANCE >= done_at
+                checkpoints, within, made, stalled, upload = locate(
+                    min(x, done_at) if final else x,
+                    limit, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time,
+                )  # fmt: skip
+                trained = (done_at if final else x) - stalled
+                if final:
+                    made = remaining
+                    within += x - done_at
+                    saving += x - done_at
+                saving += stalled
+                reduced += (1.0 - rate) * trained
+                slowed += rate * slow * upload
+                if pending > 0.0 and x >= pending - TOLERANCE:
+                    flying = False
+                    copy_hours, puts, start, count, newest = add_copies(
+                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                        1.0, upload_progress, 0.0, upload_end, 0.0,
+                    )  # fmt: skip
+                durable = checkpoints
+                if checkpoints > 0.0 and within < stall + persist - TOLERANCE:
+                    durable -= 1.0
+                    flying = within >= stall
+                    upload_end = now - within + stall + persist
+                    upload_progress = progress + first + durable * cycle
+                if durable > 0.0:
+                    copy_hours, puts, start, count, newest = add_copies(
+                        ring, good, tracked, start, count, keep, copy_hours, puts, newest, durable,
+                        progress + first, cycle, begun_at + first_time + stall + persist, cycle_time,
+                    )  # fmt: skip
+                progress += made
+                if is_notice and final:
+                    finish = begun_at + max(done_at, clear_at) + stall + persist
+                    phase, since, phase_end = ENDING, now, min(now + emergency, finish)
+                    if flying and upload_end <= phase_end + TOLERANCE:
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                            1.0, upload_progress, 0.0, upload_end, 0.0,
+                        )  # fmt: skip
+                    puts += 1
+                    continue
+            elif phase == STARTUP:
+                if (is_notice and (has_trained or not elastic)) or (elastic and members >= least and not has_trained):
+                    continue
+                starting += now - since
+                in_memory, is_notice = False, False
+            elif phase in (IDLE, EMERGENCY):
+                idle += now - since
+                # The save is certain; an upload in flight may have been durable before it.
+                if saving_state:
+                    if flying and upload_end <= min(saved_at, now + TOLERANCE):
+                        flying = False
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                            1.0, upload_progress, 0.0, upload_end, 0.0,
+                        )  # fmt: skip
+                    copy_hours, puts, start, count, newest = add_copies(
+                        ring,
+                        good,
+                        tracked,
+                        start,
+                        count,
+                        keep,
+                        copy_hours,
+                        puts,
+                        newest,
+                        1.0,
+                        progress,
+                        0.0,
+                        saved_at,
+                        0.0,
+                    )
+                saving_state = False
+            elif phase in (DETECT, RENDEZVOUS):
+                outage += now - since
+                in_memory = not restoring
+            elif phase == JOIN:
+                saving += now - since
+            elif phase == SHORT:
+                waiting += now - since
+            since = now
+
+            if is_notice:
+                if not in_memory:
+                    # What is in memory is not worth saving: the outage goes on, a rendezvous starts over.
+                    if members + ready < least:
+                        phase, phase_end = SHORT, math.inf
+                    elif phase == RENDEZVOUS:
+                        phase_end = now + rendezvous
+                    continue
+                # Nothing is saved that was restored, or that another notice has just saved.
+                saving_state = progress > saved_progress + TOLERANCE
+                saved_progress, saved_at = progress, now + emergency
+                if flying and elastic and members == 0:
+                    # Nobody holds the rest of the upload.
+                    if upload_end <= now + TOLERANCE:
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                            1.0, upload_progress, 0.0, upload_end, 0.0,
+                        )  # fmt: skip
+                    flying = False
+                if elastic:
+                    phase, phase_end = EMERGENCY, saved_at
+                else:
+                    phase, phase_end = IDLE, math.inf
+                continue
+            if in_memory or flying:
+                if flying and upload_end <= now + TOLERANCE:
+                    copy_hours, puts, start, count, newest = add_copies(
+                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                        1.0, upload_progress, 0.0, upload_end, 0.0,
+                    )  # fmt: skip
+                flying = False
+            lost += progress - newest
+            progress = newest
+            flying = False
+            if elastic and has_trained:
+                restoring = True
+                if members + ready < least or phase == SHORT:
+                    phase, phase_end = SHORT, now if members + ready >= least else math.inf
+                else:
+                    phase, phase_end = DETECT, now + detect
+                continue
+            for m in range(nodes):
+                if state[m] == STARTING or state[m] == READY or state[m] == MEMBER:
+                    state[m] = UP
+                    when[m] = min(notice_at[m], reclaim_at[m])
+            members = ready = 0
+            phase, phase_end = WAITING, now
+        paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
+        for m in range(nodes):
+            if state[m] != REQUESTED:
+                billed += now - arrived_at[m]
+                cost += paid - spent[m]
+        copy_hours += count * now
+        storage = (
+            copy_hours * parameters[layout.GIB_HOUR_PRICE]
+            + puts * parameters[layout.PUT_PRICE]
+            + gets * parameters[layout.GET_PRICE]
+        )
+        out[layout.MAKESPAN, i] = now if finished else -now
+        out[layout.COST, i] = cost + storage
+        out[layout.INTERRUPTIONS, i] = interruptions
+        out[layout.LOST, i] = lost
+        out[layout.CHECKPOINT, i] = saving
+        out[layout.STARTUP, i] = starting
+        out[layout.WAITING, i] = waiting
+        out[layout.NOTICE_IDLE, i] = idle
+        out[layout.SLOWDOWN, i] = slowed
+        out[layout.REDUCED, i] = reduced
+        out[layout.OUTAGE, i] = outage
+        out[layout.RECLAIMED, i] = reclaimed
+        out[layout.STORAGE, i] = storage
+        out[layout.BILLED, i] = billed
+        out[layout.ON_DEMAND_HOURS, i] = 0.0
