@@ -77,12 +77,13 @@ def launch(config: str, script: str, arguments: tuple[str, ...], dry_run: bool, 
 @main.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--config", "config_path", help="The run's harness.yaml, for what its plan predicted.")
+@click.option("--endpoint-url", metavar="URL", help="Another server than the provider's own, for s3://…")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def report(paths: tuple[str, ...], config_path: str | None, as_json: bool) -> None:
-    """What a run did, from its telemetry at PATHS (directories or files of all nodes, or the durable target's)."""
+def report(paths: tuple[str, ...], config_path: str | None, endpoint_url: str | None, as_json: bool) -> None:
+    """What a run did, from its telemetry at PATHS: directories or files of its nodes, or the durable target."""
     from harness.report import render_report, report_document
 
-    document = report_document([Path(path) for path in paths], Path(config_path) if config_path else None)
+    document = report_document(paths, Path(config_path) if config_path else None, endpoint_url=endpoint_url)
     click.echo(document.model_dump_json(indent=2) if as_json else render_report(document))
 
 

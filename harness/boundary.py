@@ -69,10 +69,10 @@ class Boundary:
             # The all-reduce that was launched before the early save still carries its hint: act on the rising edge.
             hint = agreed.precaution and not self._hinted_before
             self._hinted_before = agreed.precaution
-            if agreed.doomed_nodes or agreed.stop:
-                self._leave(agreed)
         if self._position.step == self._position.total_steps:
-            return  # the final checkpoint follows
+            return  # the final checkpoint follows, notice or not
+        if agreed is not None and (agreed.doomed_nodes or agreed.stop):
+            self._leave(agreed)
         if hint:
             self._save("precaution")
             self._board.precaution_taken()

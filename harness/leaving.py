@@ -66,6 +66,9 @@ def end_with_error(error: BaseException, attempt: Attempt | None, board: NoticeB
         _log.error("%s", error)
         _end_agent(attempt, board)
         raise SystemExit(EXIT_BUG) from None
+    if isinstance(error, KeyboardInterrupt):  # nobody listens for signals: nothing was saved
+        _record("interrupted", "stopped", "the user stopped the run", attempt, step)
+        raise error
     if is_peer_loss(error):
         line = f"lost another process of the job after step {step}: {describe_peer_loss(error)}"
         _record("interrupted", "peer-lost", line, attempt, step)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from harness.checkpoint.targets import open_target
 from harness.config import PlanConfig, load_run_config
-from harness.telemetry.reader import read_telemetry
+from harness.telemetry.reader import FILE_PATTERN, TelemetryFile, read_telemetry
 from harness.telemetry.schema import Measurement, Profile
 from harness.telemetry.summary import RunSummary, summarize_run
 from harness.validation import StrictModel
@@ -67,9 +69,27 @@ class Report(StrictModel):
     profile: Profile
 
 
-def report_document(paths: Sequence[Path], config_path: Path | None = None) -> Report:
-    """The report on the telemetry at or below `paths`; the plan comes from the run's harness.yaml."""
-    telemetry = read_telemetry(*paths)
+def fetch_files(uri: str, endpoint_url: str | None = None) -> list[TelemetryFile]:
+    """The telemetry files on the durable target at `uri` (a bucket's prefix: one run's or several)."""
+    target = open_target(uri, endpoint_url=endpoint_url, create=False)
+    found = []
+    for info in target.list(""):
+        name = info.key.rpartition("/")[2]
+        if fnmatch.fnmatch(name, FILE_PATTERN):
+            found.append(TelemetryFile(name, f"{uri.rstrip('/')}/{info.key}", target.get_bytes(info.key)))
+    return found
+
+
+def report_document(
+    paths: Sequence[Path | str], config_path: Path | None = None, *, endpoint_url: str | None = None
+) -> Report:
+    """The report on the telemetry at or below `paths` (directories, files, or URIs of durable targets).
+
+    The plan comes from the run's harness.yaml at `config_path`.
+    """
+    local = [path for path in paths if "://" not in str(path)]
+    fetched = [f for path in paths if "://" in str(path) for f in fetch_files(str(path), endpoint_url)]
+    telemetry = read_telemetry(*local, fetched=fetched)
     summary = summarize_run(telemetry.events)
     plan = load_run_config(config_path).plan if config_path else PlanConfig()
     profile = summary.profile

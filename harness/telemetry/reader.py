@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,40 +22,50 @@ class Telemetry:
     """Lines that a kill cut short: their content is lost, the rest of the file is good."""
 
 
-def find_files(paths: Iterable[Path]) -> list[Path]:
-    """Every telemetry file at or below `paths`; of files with one name the longest (the others are older copies)."""
-    longest: dict[str, Path] = {}
+@dataclass(frozen=True)
+class TelemetryFile:
+    """One file's bytes and where they came from."""
+
+    name: str
+    source: str
+    data: bytes
+
+
+def find_files(paths: Iterable[Path]) -> list[TelemetryFile]:
+    """Every telemetry file at or below `paths`; InvalidInputError for a path that does not exist."""
+    found = []
     for path in paths:
         if not path.exists():
             raise InvalidInputError("telemetry", path, "an existing file or directory")
-        found = (
-            [path] if path.is_file() else [p for p in path.rglob("*.jsonl") if fnmatch.fnmatch(p.name, FILE_PATTERN)]
-        )
-        for file in found:
-            known = longest.get(file.name)
-            if known is None or file.stat().st_size > known.stat().st_size:
-                longest[file.name] = file
-    return [longest[name] for name in sorted(longest)]
+        files = [path] if path.is_file() else sorted(path.rglob(FILE_PATTERN))
+        found += [TelemetryFile(file.name, str(file), file.read_bytes()) for file in files]
+    return found
 
 
-def read_telemetry(*paths: Path | str) -> Telemetry:
-    """All events at or below `paths`.
+def read_telemetry(*paths: Path | str, fetched: Iterable[TelemetryFile] = ()) -> Telemetry:
+    """All events at or below `paths` and in `fetched` (what came from a bucket).
+
+    Of files with one name the longest is read: the others are older copies of it.
 
     Raises InvalidInputError when there is no telemetry there, when a newer version wrote it, or when a line that was
     not merely cut short is no event.
     """
-    files = find_files(Path(path) for path in paths)
-    if not files:
-        shown = ", ".join(str(path) for path in paths)
-        raise InvalidInputError("telemetry", shown, f"a directory with {FILE_PATTERN} in it")
+    longest: dict[str, TelemetryFile] = {}
+    for file in [*find_files(Path(path) for path in paths), *fetched]:
+        known = longest.get(file.name)
+        if known is None or len(file.data) > len(known.data):
+            longest[file.name] = file
+    if not longest:
+        shown = ", ".join(str(path) for path in paths) or "nothing"
+        raise InvalidInputError("telemetry", shown, f"a place with {FILE_PATTERN} in it")
     events: list[AnyEvent] = []
     damaged = 0
-    for file in files:
-        good, torn = parse_lines(file.read_bytes(), source=str(file))
+    for _, file in sorted(longest.items()):
+        good, torn = parse_lines(file.data, source=file.source)
         events += good
         damaged += torn
     events.sort(key=lambda event: event.wall_time)  # stable: a file's own order survives equal stamps
-    return Telemetry(tuple(events), tuple(str(file) for file in files), damaged)
+    return Telemetry(tuple(events), tuple(file.source for _, file in sorted(longest.items())), damaged)
 
 
 def parse_lines(data: bytes, *, source: str) -> tuple[list[AnyEvent], int]:

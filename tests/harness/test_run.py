@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness.checkpoint import open_target
 from harness.clock import FakeClock
 from harness.config import load_run_config
 from harness.errors import InvalidInputError
 from harness.notices import Notice
 from harness.position import Position
 from harness.randomness import RandomState
+from harness.report import report_document
 from harness.run import Run
 from harness.status import read_status
 from harness.telemetry.reader import read_telemetry
@@ -140,8 +140,13 @@ def test_a_new_node_resumes_from_s3_alone(
     assert train(config, steps=STEPS) == uninterrupted
     restored = [e for e in read_telemetry(tmp_path / "node-0").events if isinstance(e, Restored)]
     assert [(event.step, event.source) for event in restored] == [(INTERRUPT_AT + 2, "remote")]
-    kept = open_target(s3_uri, endpoint_url=s3_endpoint).list("run/telemetry/")
-    assert len(kept) == 2  # the telemetry of both lives of the disk survives
+    # The telemetry of both lives of the disk survives in the bucket, and the report reads it there.
+    report = report_document([s3_uri], config, endpoint_url=s3_endpoint)
+    assert len(report.files) == 2
+    assert [(row.from_step, row.to_step, row.end) for row in report.attempts] == [
+        (0, INTERRUPT_AT + 2, "notice"),
+        (INTERRUPT_AT + 2, STEPS, "finished"),
+    ]
 
 
 def test_a_rebalance_hint_saves_early_once_and_nobody_leaves(tmp_path: Path) -> None:
@@ -170,6 +175,14 @@ def test_the_interval_in_seconds_becomes_steps_of_measured_time(tmp_path: Path) 
     assert made == [(4, "periodic"), (8, "periodic"), (12, "final")]
     windows = [event for event in read_telemetry(tmp_path).events if isinstance(event, Window)]
     assert sum(window.seconds for window in windows) == pytest.approx(6.0)
+
+
+def test_a_notice_at_the_last_step_does_not_keep_the_run_from_finishing(tmp_path: Path) -> None:
+    """What is left to do is the final checkpoint, which a reclaim wants, too."""
+    assert train(write_config(tmp_path), steps=6, at_step=sigterm_at(4)).code == 0
+    status = read_status(tmp_path / "node-0" / "telemetry")
+    assert status is not None
+    assert (status.state, status.durable_step) == ("finished", 6)
 
 
 def test_a_finished_run_launched_again_does_nothing(tmp_path: Path) -> None:
