@@ -11,6 +11,7 @@ import dataclasses
 import math
 
 from harness.errors import InvalidInputError
+from planner.bill import Extras
 from planner.distributions import at_rate
 from planner.evaluate import Candidate, with_lifetime
 from simulator.simulate import simulate
@@ -31,7 +32,7 @@ class BreakEven:
     """Break-even rates of candidates, sharing simulated rates between those that differ only in price."""
 
     def __init__(self) -> None:
-        self._billed: dict[tuple[Spec, float], tuple[float, float] | None] = {}
+        self._billed: dict[tuple[Spec, float], tuple[float, float, float] | None] = {}
 
     def rate_per_hour(self, candidate: Candidate, *, refund: bool | None = None) -> float | None:
         """Interruptions per node-hour at which expected spot cost equals on-demand cost.
@@ -53,10 +54,17 @@ class BreakEven:
         if at_rate(spec.lifetime, base, 2.0 * base) is None:
             return None
         price = candidate.spot_usd_per_hour
+        extras = Extras.of(candidate.completed)
 
         def excess(index: int) -> float | None:
             found = self._at(spec, base, index)
-            return None if found is None else price * found[0] + found[1] - target
+            if found is None:
+                return None
+            billed, makespan, storage = found
+            node_hour = price + extras.disk_usd_per_node_hour
+            return (
+                node_hour * billed + extras.rendezvous_usd_per_hour * makespan + extras.transfer_usd + storage - target
+            )
 
         here = excess(0)
         if here is None:
@@ -89,8 +97,8 @@ class BreakEven:
         share = 0.0 if above == below else -below / (above - below)
         return base * float(GRID ** (low + min(max(share, 0.0), 1.0)))
 
-    def _at(self, spec: Spec, base: float, index: int) -> tuple[float, float] | None:
-        """(mean billed node-hours, mean storage USD) with the best interval at rate base·GRID^index; None: too slow."""
+    def _at(self, spec: Spec, base: float, index: int) -> tuple[float, float, float] | None:
+        """Means of billed node-hours, makespan and storage USD at rate base·GRID^index; None: too slow."""
         rate = base * GRID**index
         key = (spec, rate)
         if key not in self._billed:
@@ -98,10 +106,10 @@ class BreakEven:
         return self._billed[key]
 
     @staticmethod
-    def _simulate(spec: Spec, base: float, rate: float) -> tuple[float, float] | None:
+    def _simulate(spec: Spec, base: float, rate: float) -> tuple[float, float, float] | None:
         lifetime = at_rate(spec.lifetime, base, rate)
         assert lifetime is not None
-        best: tuple[float, float] | None = None
+        best: tuple[float, float, float] | None = None
         count = min(MOST_RUNS, max(FEWEST_RUNS, round(INTERRUPTIONS / (1.0 + rate * spec.work_hours * spec.nodes))))
         for factor in (0.5, 1.0, 2.0):
             interval = min(spec.interval_hours * factor * math.sqrt(base / rate), spec.work_hours)
@@ -112,7 +120,7 @@ class BreakEven:
                 continue
             if runs.makespan_hours.mean() > LONGEST * spec.work_hours:
                 continue
-            found = float(runs.billed_hours.mean()), float(runs.storage_usd.mean())
-            if best is None or sum(found) < sum(best):
-                best = found
+            found = tuple(float(v.mean()) for v in (runs.billed_hours, runs.makespan_hours, runs.storage_usd))
+            if best is None or found[0] < best[0]:
+                best = found[0], found[1], found[2]
         return best

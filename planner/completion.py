@@ -23,6 +23,7 @@ from planner.distributions import lifetime_of, provision_of
 from planner.hazards import HazardSource, choose_hazard, hazard_sources
 from planner.layers import Layered
 from planner.profile import BYTES_PER_GIB, profile_as_of, profile_source
+from planner.provision_waits import provision_sources
 from planner.scenario import DEFAULT_SEED
 from simulator.lifetimes import Exponential, Lifetime
 from simulator.provision import ConstantProvision, Provision
@@ -36,6 +37,13 @@ BULK = Assumption(
     "assumption: 22-50 % of the losses of four nodes took more than one (public 4-node traces of 2023), which means "
     "0.08-0.21; 16-node traces are worse",
     "2023-08",
+)
+RENDEZVOUS = Assumption(
+    "rendezvous_usd_per_hour",
+    0.05,
+    "USD/h",
+    "assumption: a small on-demand host for the rendezvous store; --rendezvous-usd-per-hour replaces it",
+    "2026-11",
 )
 SECONDS_PER_HOUR = 3600.0
 
@@ -192,15 +200,22 @@ class Completed:
 
 
 def complete(
-    layered: Layered, knowledge: Knowledge, *, offer: Offer | None = None, nodes: int | None = None
+    layered: Layered,
+    knowledge: Knowledge,
+    *,
+    offer: Offer | None = None,
+    nodes: int | None = None,
+    work: Value | None = None,
+    whole_bill: bool = False,
 ) -> Completed:
     """`layered` with every gap filled.
 
-    `offer` puts it in one place at that price (what the user gave still wins); `nodes` replaces the fleet's size.
+    `offer` puts it in one place at that price (what the user gave still wins); `nodes` replaces the fleet's size,
+    `work` the work hours; `whole_bill` assumes a price for what has to be paid for but was not stated.
     Raises InvalidInputError for what only the user can know (work, and checkpoint size or what it decides) and for
     unknown instances, regions and zones.
     """
-    return _Filler(layered, knowledge, offer, nodes).fill()
+    return _Filler(layered, knowledge, offer, nodes, work, whole_bill).fill()
 
 
 @dataclass(slots=True)
@@ -209,6 +224,8 @@ class _Filler:
     knowledge: Knowledge
     offer: Offer | None
     nodes: int | None
+    work: Value | None
+    whole_bill: bool
     values: dict[str, Value] = field(default_factory=dict)
     instance: Instance | None = None
     derived: DerivedCosts | None = None
@@ -274,7 +291,9 @@ class _Filler:
 
     def _fleet_and_job(self) -> None:
         scenario = self.layered.scenario
-        if not self._take("job.work_hours"):
+        if self.work is not None:
+            self.values["job.work_hours"] = self.work
+        elif not self._take("job.work_hours"):
             raise InvalidInputError(
                 "--work-hours",
                 "nothing",
@@ -389,9 +408,20 @@ class _Filler:
             path = "market.provision_hours"
             self.values[path] = Value(path, provision.expected_hours, ", ".join(sorted(origins)))
             return provision
-        row = self.knowledge.assumptions.row("provision_hours")
-        self._put("market.provision_hours", row.value, "assumption", row.source, row.as_of)
-        return ConstantProvision(self.values["market.provision_hours"].value)
+        if self.instance is None:
+            row = self.knowledge.assumptions.row("provision_hours")
+            self._put("market.provision_hours", row.value, "assumption", row.source, row.as_of)
+            return ConstantProvision(row.value)
+        source = provision_sources(
+            self.instance,
+            self.values["fleet.region"].value,
+            assumptions=self.knowledge.assumptions,
+            directory=self.knowledge.directory,
+        )[0]
+        origin = "assumption" if source.waits is None else "data"
+        shown = source.source if source.waits is None else f"{source.name}: {source.source}"
+        self._put("market.provision_hours", source.mean_hours, origin, shown, source.as_of)
+        return source.provision
 
     def _notice_and_checkpoint(self) -> None:
         provider = self.values["fleet.provider"].value
@@ -500,7 +530,29 @@ class _Filler:
         if not self._take("storage.shards"):
             self._put("storage.shards", nodes * accelerators, "assumption", "one object per accelerator")
 
+    def _bill(self) -> None:
+        path = "bill.rendezvous_usd_per_hour"
+        if self.whole_bill and self.values["fleet.nodes"].value > 1:
+            if not self._take(path):
+                self._put(path, RENDEZVOUS.value, "assumption", RENDEZVOUS.source, RENDEZVOUS.as_of)
+        else:
+            self._default(path, 0.0)
+        for name in (
+            "on_demand_discount",
+            "disk_gib",
+            "disk_usd_per_gib_month",
+            "transfer_gib",
+            "transfer_usd_per_gib",
+        ):
+            self._default(f"bill.{name}", 0.0)
+        self._default("bill.budget_usd", None)
+        for size, price in (("disk_gib", "disk_usd_per_gib_month"), ("transfer_gib", "transfer_usd_per_gib")):
+            if self._given(f"bill.{size}") and self._given(f"bill.{price}") is None:
+                flag = f"--{price.replace('_', '-')}"
+                raise InvalidInputError(flag, "nothing", f"a price, since --{size.replace('_', '-')} is given")
+
     def _rest(self) -> None:
+        self._bill()
         self._default("policy.name", "spot-only")
         self._default("policy.decision_seconds", 60.0)
 
@@ -511,7 +563,7 @@ _LONG_NAMES = {
     "notice.success": "notice_success",
     "storage.usd_per_gib_month": "storage_usd_per_gib_month",
 }
-_SECTIONS = ("job", "fleet", "market", "notice", "checkpoint", "restart", "storage", "policy", "simulation")
+_SECTIONS = ("job", "fleet", "market", "notice", "checkpoint", "restart", "storage", "bill", "policy", "simulation")
 
 
 def _section_order(path: str) -> int:

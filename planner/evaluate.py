@@ -7,6 +7,7 @@ everything else share their simulated fates, and a hundred prices cost as much a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,24 +17,47 @@ from numpy.typing import NDArray
 
 from harness.errors import InvalidInputError
 from harness.policy import interval_steps
+from planner.assumptions import Assumption
+from planner.bill import Extras
 from planner.catalogue import Offer
-from planner.completion import SECONDS_PER_HOUR, Completed, Knowledge, complete
+from planner.completion import SECONDS_PER_HOUR, Completed, Knowledge, Value, complete
 from planner.layers import Layered
 from planner.places import Place, Rejected
+from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
+from simulator.engine import supports
 from simulator.lifetimes import Lifetime
 from simulator.runs import Runs
 from simulator.simulate import simulate
 from simulator.spec import PriceSeries, Spec
-from simulator.statistics import Proportion, Summary, summarize
+from simulator.statistics import Proportion, Summary, summarize, wilson_interval
 from simulator.sweep import sweep
 
 SWEEP_RUNS = 4_000
 """Runs per interval while the interval is looked for; the answer itself uses the scenario's runs."""
+SLOW_SWEEP_RUNS = 60
+"""The same where only the reference engine knows the scenario's rules."""
 
 Array = NDArray[np.float64]
 Say = Callable[[int, int], None]
 Tick = Callable[[], None]
 """Called again and again while something is simulated; whoever wants to stop it raises from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is simulated.  The default is for a few places; `BROAD` for hundreds."""
+
+    sweep_runs: int = SWEEP_RUNS
+    tolerance: float = 0.02
+    """Of the interval, relative."""
+    error: float | None = None
+    """Stop at this relative standard error of the mean cost; None: all of the scenario's runs."""
+    minimise: str = "cost"
+    """What the interval is chosen for: cost or time."""
+
+
+BROAD = Effort(sweep_runs=250, tolerance=0.1, error=0.004)
+_FIRST_RUNS = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +94,10 @@ class Candidate:
     lost_work_hours: Summary
     deadline_probability: Proportion | None
     on_demand: OnDemand
+    dearer_than_on_demand: Proportion | None
+    """Probability that the job costs more than on demand in the same region."""
+    within_budget: Proportion | None
+    speed_flags: tuple[str, ...]
     costs: Array = dataclasses.field(repr=False)
     """Cost of each run: shape (runs,); run i met the same fates in every candidate."""
     runs: Runs = dataclasses.field(repr=False)
@@ -108,7 +136,7 @@ class Candidate:
         hazard = self.completed.hazard.flags if self.completed.hazard else ()
         derived = self.completed.derived.flags if self.completed.derived else ()
         fits = () if self.emergency_fits else ("emergency-does-not-fit",)
-        return tuple(dict.fromkeys((*self.offer.flags, *hazard, *derived, *fits)))
+        return tuple(dict.fromkeys((*self.offer.flags, *hazard, *derived, *self.speed_flags, *fits)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +155,7 @@ def evaluate(
     *,
     step_seconds: float | None = None,
     runs: int | None = None,
+    effort: Effort | None = None,
     progress: Say | None = None,
     tick: Tick | None = None,
 ) -> Evaluation:
@@ -142,7 +171,7 @@ def evaluate(
     try:
         for done, (spec, members) in enumerate(groups.items()):
             try:
-                candidates += _evaluate_group(spec, members, runs, step_seconds, tick)
+                candidates += _evaluate_group(spec, members, runs, step_seconds, effort or Effort(), tick)
             except InvalidInputError as error:
                 if len(groups) == 1:
                     raise members[0][1].in_the_users_words(error) from None
@@ -171,7 +200,14 @@ def _groups(
         key = (place.instance.provider, place.instance.name, place.offer.region, place.nodes)
         if key not in by_region:
             try:
-                by_region[key] = complete(layered, knowledge, offer=place.offer, nodes=place.nodes)
+                by_region[key] = complete(
+                    layered,
+                    knowledge,
+                    offer=place.offer,
+                    nodes=place.nodes,
+                    work=_work(layered, place),
+                    whole_bill=True,
+                )
             except InvalidInputError as error:
                 if error.field != "--hazard":
                     raise
@@ -192,31 +228,62 @@ def _groups(
     return groups
 
 
+def _work(layered: Layered, place: Place) -> Value | None:
+    """The job's work hours in this place, where they are not the scenario's own."""
+    if place.work_hours is None:
+        return None
+    how = FLAG_TEXT if place.estimated_speed else "by measured throughput"
+    stated = layered.scenario.job.work_hours
+    source = f"{stated:g} h on the reference fleet, {how}" if stated else how
+    assumption = Assumption("work_hours", place.work_hours, "h", source, "") if place.estimated_speed else None
+    return Value("job.work_hours", place.work_hours, f"derived: {source}", assumption)
+
+
 def _evaluate_group(
     spec: Spec,
     members: list[tuple[Place, Completed]],
     runs: int | None,
     step_seconds: float | None,
+    effort: Effort,
     tick: Tick | None,
 ) -> list[Candidate]:
     any_completed = members[0][1]
     count = any_completed.runs if runs is None else runs
     # The price only weighs storage against billed hours: the middle price of the group stands for all.
     prices = sorted(completed["market.spot_usd_per_hour"] for _, completed in members)
-    interval = find_interval(any_completed, spec, prices[len(prices) // 2], count, tick)
-    simulated = simulate(
-        dataclasses.replace(spec, interval_hours=interval.hours),
-        runs=count,
-        seed=any_completed.seed,
-        progress=_quietly(tick),
-    )
-    if not simulated.complete:
-        raise KeyboardInterrupt
+    price = prices[len(prices) // 2]
+    interval = find_interval(any_completed, spec, price, count, tick, effort=effort)
+    at_best = dataclasses.replace(spec, interval_hours=interval.hours)
+    simulated = _enough_runs(at_best, price, count, any_completed.seed, effort, tick)
     shared = _shared_summaries(simulated)
     return [
-        _candidate(completed, interval, simulated, shared, step_seconds, offer=place.offer)
+        _candidate(
+            completed,
+            interval,
+            simulated,
+            shared,
+            step_seconds,
+            offer=place.offer,
+            flags=(ESTIMATED_SPEED,) if place.estimated_speed else (),
+        )
         for place, completed in members
     ]
+
+
+def _enough_runs(spec: Spec, price: float, runs: int, seed: int, effort: Effort, tick: Tick | None) -> Runs:
+    """All `runs`, or as many as the wanted standard error takes: four times as many until it is reached."""
+    count = runs if effort.error is None else min(runs, _FIRST_RUNS)
+    while True:
+        simulated = simulate(spec, runs=count, seed=seed, progress=_quietly(tick))
+        if not simulated.complete:
+            raise KeyboardInterrupt
+        if effort.error is None or count >= runs:
+            return simulated
+        costs = priced(simulated, price, None)
+        mean = float(costs.mean())
+        if float(costs.std(ddof=1)) <= effort.error * abs(mean) * math.sqrt(count):
+            return simulated
+        count = min(4 * count, runs)
 
 
 def candidate_of(completed: Completed, *, step_seconds: float | None = None) -> Candidate:
@@ -259,8 +326,11 @@ def _candidate(
     step_seconds: float | None,
     *,
     offer: Offer,
+    flags: tuple[str, ...] = (),
 ) -> Candidate:
-    costs = priced(runs, completed["market.spot_usd_per_hour"], completed["market.on_demand_usd_per_hour"])
+    extras = Extras.of(completed)
+    costs = costs_of(completed, runs)
+    alternative = on_demand(completed)
     steps = None if step_seconds is None else interval_steps(interval.hours * SECONDS_PER_HOUR, step_seconds)
     return Candidate(
         completed=completed,
@@ -270,11 +340,19 @@ def _candidate(
         interval_steps=steps,
         cost_usd=summarize(costs),
         deadline_probability=runs.deadline_probability,
-        on_demand=on_demand(completed),
+        on_demand=alternative,
+        dearer_than_on_demand=None if alternative.cost_usd is None else _share(costs > alternative.cost_usd),
+        within_budget=None if extras.budget_usd is None else _share(costs <= extras.budget_usd),
+        speed_flags=flags,
         costs=costs,
         runs=runs,
         **shared,
     )
+
+
+def _share(hit: NDArray[np.bool_]) -> Proportion:
+    """Share of runs with its Wilson interval."""
+    return wilson_interval(int(np.count_nonzero(hit)), hit.size)
 
 
 def _quietly(tick: Tick | None) -> Say | None:
@@ -283,14 +361,33 @@ def _quietly(tick: Tick | None) -> Say | None:
 
 
 def find_interval(
-    completed: Completed, spec: Spec, spot_usd_per_hour: float, runs: int, tick: Tick | None = None
+    completed: Completed,
+    spec: Spec,
+    spot_usd_per_hour: float,
+    runs: int,
+    tick: Tick | None = None,
+    *,
+    effort: Effort | None = None,
 ) -> Interval:
-    """The scenario's own interval, or the cheapest one at this price."""
+    """The scenario's own interval, or the cheapest (or fastest) one at this price."""
+    effort = effort or Effort()
     if not completed.wants_optimum:
         hours = completed["checkpoint.interval_seconds"] / SECONDS_PER_HOUR
         return Interval(hours, hours, hours)
-    at_price = dataclasses.replace(spec, price=PriceSeries.constant(spot_usd_per_hour))
-    found = sweep(at_price, runs=min(runs, SWEEP_RUNS), seed=completed.seed, progress=_quietly(tick))
+    searched = dataclasses.replace(spec, price=PriceSeries.constant(spot_usd_per_hour))
+    if effort.minimise == "time":
+        # Where nothing costs anything, the sweep minimises the makespan.
+        searched = dataclasses.replace(
+            spec,
+            price=PriceSeries.constant(0.0),
+            storage_usd_per_gib_month=0.0,
+            usd_per_1000_puts=0.0,
+            usd_per_1000_gets=0.0,
+        )
+    most = effort.sweep_runs if supports(spec) else SLOW_SWEEP_RUNS
+    found = sweep(
+        searched, runs=min(runs, most), seed=completed.seed, tolerance=effort.tolerance, progress=_quietly(tick)
+    )
     if not found.complete:
         raise KeyboardInterrupt
     best = found.optimum
@@ -304,6 +401,13 @@ def priced(runs: Runs, spot_usd_per_hour: float, on_demand_usd_per_hour: float |
     return spot_cost + on_demand_hours * (on_demand_usd_per_hour or 0.0)
 
 
+def costs_of(completed: Completed, runs: Runs) -> Array:
+    """The whole bill of each run in USD: shape (runs,)."""
+    nodes = priced(runs, completed["market.spot_usd_per_hour"], completed["market.on_demand_usd_per_hour"])
+    total: Array = nodes + Extras.of(completed).spot_usd(runs)
+    return total
+
+
 def on_demand(completed: Completed) -> OnDemand:
     """The job on on-demand nodes (rule 9 of MODEL.md): arithmetic, nothing is left to chance."""
     spec = completed.to_spec(interval_hours=1.0)
@@ -312,7 +416,7 @@ def on_demand(completed: Completed) -> OnDemand:
     if price is None:
         return OnDemand(makespan, None)
     requests = spec.shards * spec.usd_per_1000_puts / 1000.0
-    return OnDemand(makespan, spec.nodes * price * makespan + requests)
+    return OnDemand(makespan, Extras.of(completed).on_demand_usd(price, spec.nodes, makespan) + requests)
 
 
 def with_lifetime(spec: Spec, lifetime: Lifetime, **changes: Any) -> Spec:

@@ -114,6 +114,22 @@ class WholeNumber(_Typed):
             return int(value)
 
 
+class NodeCount(WholeNumber):
+    """N, or MIN:MAX for an elastic fleet (as torchrun has it)."""
+
+    name = "n|min:max"
+    expected = "a whole number >= 1, or MIN:MAX"
+
+    def read(self, text: str) -> Any:
+        least, separator, most = text.partition(":")
+        if not separator:
+            return super().read(text)
+        pair = (super().read(least), super().read(most))
+        if not 1 <= pair[0] <= pair[1]:
+            raise ValueError
+        return pair
+
+
 class NumberOrAuto(Number):
     """Seconds, or auto."""
 
@@ -210,7 +226,8 @@ def scenario_fields() -> tuple[Field, ...]:
             path = (section, name)
             plain = (f"{section}_" if section in _PREFIXED_SECTIONS else "") + name
             flags = _RENAMED.get(path, (f"--{plain.replace('_', '-')}",))
-            found.append(Field(path, flags, _type_of(field.annotation), field.description or ""))
+            kind = NodeCount() if path == ("fleet", "nodes") else _type_of(field.annotation)
+            found.append(Field(path, flags, kind, field.description or ""))
     return tuple(found)
 
 
@@ -291,7 +308,12 @@ def gather(ctx: click.Context, parameters: Mapping[str, Any], file: Path | None)
             continue
         from_environment = ctx.get_parameter_source(field.parameter) is ParameterSource.ENVIRONMENT
         name = field.variable if from_environment else field.flags[0]
-        given[field.path] = Given(value, name, "environment" if from_environment else "flag")
+        origin = "environment" if from_environment else "flag"
+        if isinstance(value, tuple):
+            given[field.path] = Given(value[1], name, origin)
+            given.setdefault(("fleet", "min_nodes"), Given(value[0], name, origin))
+        else:
+            given[field.path] = Given(value, name, origin)
     document = None if file is None else read_yaml(file)
     if file is not None and document is None:
         raise InvalidInputError("file", file, "a scenario; this file is empty")

@@ -9,17 +9,20 @@ from harness.errors import InvalidInputError
 from planner.catalogue import ACCELERATOR_ONLY, Catalogue, Instance, Offer
 from planner.completion import check_place
 from planner.layers import Layered
+from planner.speed import Workload
 
 _NO_DISCOUNT_SHARE = 0.995
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One type in one zone (or region), with so many nodes."""
+    """One type in one zone (or region), with so many nodes; `work_hours` there, where they are not the scenario's."""
 
     instance: Instance
     offer: Offer
     nodes: int
+    work_hours: float | None = None
+    estimated_speed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,15 @@ class Rejected:
 
 
 def find_places(
-    catalogue: Catalogue, layered: Layered, instances: Iterable[Instance], node_counts: Sequence[int]
+    catalogue: Catalogue,
+    layered: Layered,
+    instances: Iterable[Instance],
+    node_counts: Sequence[int],
+    workload: Workload | None = None,
 ) -> tuple[list[Place], list[Rejected]]:
     """Every place of `instances` that the scenario's region and zone allow.
+
+    `workload` moves the job between types and node counts; without it the scenario's work hours hold everywhere.
 
     Raises InvalidInputError for a region or zone that no table knows.
     """
@@ -45,6 +54,9 @@ def find_places(
     rejected: list[Rejected] = []
     instances = tuple(instances)
     for instance in instances:
+        fleets = _fleets(catalogue, instance, node_counts, workload, rejected)
+        if not fleets:
+            continue
         offers = catalogue.offers(instance.name, instance.provider)
         if len(instances) == 1 and offers:
             check_place(layered, instance, offers, fleet.region, fleet.zone)
@@ -59,8 +71,31 @@ def find_places(
             if refusal:
                 rejected.append(Rejected(instance.name, offer.region, offer.zone, None, refusal))
             else:
-                places += [Place(instance, offer, nodes) for nodes in node_counts]
+                places += [Place(instance, offer, *fleet) for fleet in fleets]
     return places, rejected
+
+
+def _fleets(
+    catalogue: Catalogue,
+    instance: Instance,
+    node_counts: Sequence[int],
+    workload: Workload | None,
+    rejected: list[Rejected],
+) -> list[tuple[int, float | None, bool]]:
+    """(nodes, work hours, estimated) of the fleets of one type that can run the job; the others are rejected."""
+    if workload is None:
+        return [(nodes, None, False) for nodes in node_counts]
+    fleets: list[tuple[int, float | None, bool]] = []
+    for nodes in node_counts:
+        refusal = workload.memory_refusal(catalogue, instance, nodes)
+        work = workload.on(catalogue, instance, nodes)
+        if refusal is None and isinstance(work, str):
+            refusal = work
+        if refusal is not None:
+            rejected.append(Rejected(instance.name, None, None, nodes, refusal))
+        elif not isinstance(work, str):
+            fleets.append((nodes, *work))
+    return fleets
 
 
 def why_not(offer: Offer, spot_usd_per_hour: float | None, on_demand_usd_per_hour: float | None) -> str | None:

@@ -204,6 +204,20 @@ class Storage(StrictModel):
     shards: Count | None = Field(None, description="Objects per checkpoint.")
 
 
+class Bill(StrictModel):
+    """What else is paid for, and what on-demand really costs you."""
+
+    on_demand_discount: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = Field(
+        None, description="Your discount on on-demand prices (savings plan), as a fraction."
+    )
+    rendezvous_usd_per_hour: NonNegative | None = Field(None, description="Price of the stable rendezvous host.")
+    disk_gib: NonNegative | None = Field(None, description="Size of the disks that each node pays for.")
+    disk_usd_per_gib_month: NonNegative | None = Field(None, description="Price of those disks.")
+    transfer_gib: NonNegative | None = Field(None, description="Data that is moved to the region once.")
+    transfer_usd_per_gib: NonNegative | None = Field(None, description="Price of moving it.")
+    budget_usd: Positive | None = Field(None, description="What the job may cost: the probability is reported.")
+
+
 class Policy(StrictModel):
     """Who decides between spot, on-demand and waiting."""
 
@@ -232,6 +246,7 @@ class Scenario(StrictModel):
     checkpoint: Checkpoint = Checkpoint()
     restart: Restart = Restart()
     storage: Storage = Storage()
+    bill: Bill = Bill()
     policy: Policy = Policy()
     simulation: Simulation = Simulation()
 

@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import InvalidInputError
 from planner.completion import Completed, Knowledge
 from planner.distributions import at_rate
-from planner.evaluate import SWEEP_RUNS, Candidate, evaluate, priced, with_lifetime
+from planner.evaluate import SWEEP_RUNS, Candidate, costs_of, evaluate, with_lifetime
 from planner.hazards import HazardSource, hazard_sources
 from planner.layers import Layered
 from planner.places import Place
@@ -107,14 +107,10 @@ def _at_best_place(best: Candidate, changed: Spec, hazard: HazardSource) -> Othe
         optimum = sweep(changed, runs=RUNS, seed=seed).optimum
     except InvalidInputError:  # the plan cannot finish under this rate: nothing to compare
         return None
-    plan_cost = float(mine.cost_usd.mean())
-    best_cost = float(
-        simulate(
-            dataclasses.replace(changed, interval_hours=optimum.interval_hours), runs=RUNS, seed=seed
-        ).cost_usd.mean()
-    )
+    plan_cost = float(costs_of(best.completed, mine).mean())
+    there = simulate(dataclasses.replace(changed, interval_hours=optimum.interval_hours), runs=RUNS, seed=seed)
+    best_cost = float(costs_of(best.completed, there).mean())
     return _row(
-        best,
         hazard,
         best,
         optimum.interval_hours,
@@ -143,9 +139,8 @@ def _other_source(
         )
     except InvalidInputError:
         return None
-    plan_cost = float(priced(runs, mine.spot_usd_per_hour, mine.on_demand_usd_per_hour).mean())
+    plan_cost = float(costs_of(mine.completed, runs).mean())
     return _row(
-        best,
         source,
         chosen,
         chosen.interval.hours,
@@ -157,7 +152,6 @@ def _other_source(
 
 
 def _row(
-    plan: Candidate,
     hazard: HazardSource,
     chosen: Candidate,
     interval_hours: float,
@@ -166,7 +160,6 @@ def _row(
     plan_cost: float,
     plan_makespan: float,
 ) -> OtherHazard:
-    del plan
     return OtherHazard(
         name=hazard.name,
         rate_per_hour=hazard.rate_per_hour,
@@ -204,11 +197,10 @@ def influences(best: Candidate) -> tuple[Influence, ...]:
     completed, spec = best.completed, best.spec
     seed = completed.seed
     base = simulate(spec, runs=RUNS, seed=seed)
-    base_cost, base_makespan = float(base.cost_usd.mean()), float(base.makespan_hours.mean())
+    base_cost, base_makespan = float(costs_of(completed, base).mean()), float(base.makespan_hours.mean())
+    spot = float((base.billed_hours - base.on_demand_hours).mean()) * best.spot_usd_per_hour
     rows: list[Influence] = [
-        _influence(
-            completed, "market.spot_usd_per_hour", "doubled", _price_share(base_cost, base.storage_usd.mean()), 0.0
-        )
+        _influence(completed, "market.spot_usd_per_hour", "doubled", spot / base_cost if base_cost else 0.0, 0.0)
     ]
     for path, changed_to, changed in _changes(completed, spec):
         try:
@@ -216,13 +208,9 @@ def influences(best: Candidate) -> tuple[Influence, ...]:
         except InvalidInputError:  # doubled, the job cannot finish at all
             rows.append(_influence(completed, path, changed_to, float("inf"), float("inf")))
             continue
-        cost = float(runs.cost_usd.mean()) / base_cost - 1.0
+        cost = float(costs_of(completed, runs).mean()) / base_cost - 1.0
         rows.append(_influence(completed, path, changed_to, cost, float(runs.makespan_hours.mean()) - base_makespan))
     return tuple(sorted(rows, key=lambda row: -abs(row.cost_fraction)))
-
-
-def _price_share(cost: float, storage: float) -> float:
-    return 1.0 - storage / cost if cost > 0.0 else 0.0
 
 
 def _changes(completed: Completed, spec: Spec) -> list[tuple[str, str, Spec]]:

@@ -1,0 +1,52 @@
+"""The rest of the bill: what a job costs beside its nodes and its checkpoints (REQUIREMENTS A8).
+
+rendezvous host   its price x makespan            disks      price x size x nodes x billed time
+transfer          price x size, once              on-demand  minus the negotiated discount
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.completion import Completed
+from simulator.runs import Runs
+from simulator.spec import HOURS_PER_MONTH
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Prices of everything that is neither a node nor a stored checkpoint."""
+
+    rendezvous_usd_per_hour: float
+    disk_usd_per_node_hour: float
+    transfer_usd: float
+    on_demand_discount: float
+    budget_usd: float | None
+
+    @classmethod
+    def of(cls, completed: Completed) -> Extras:
+        """What a completed scenario says."""
+        return cls(
+            rendezvous_usd_per_hour=completed["bill.rendezvous_usd_per_hour"],
+            disk_usd_per_node_hour=completed["bill.disk_gib"]
+            * completed["bill.disk_usd_per_gib_month"]
+            / HOURS_PER_MONTH,
+            transfer_usd=completed["bill.transfer_gib"] * completed["bill.transfer_usd_per_gib"],
+            on_demand_discount=completed["bill.on_demand_discount"],
+            budget_usd=completed["bill.budget_usd"],
+        )
+
+    def spot_usd(self, runs: Runs) -> Array:
+        """What each run costs beside its nodes and its checkpoints: shape (runs,)."""
+        extra: Array = runs.makespan_hours * self.rendezvous_usd_per_hour
+        return extra + runs.billed_hours * self.disk_usd_per_node_hour + self.transfer_usd
+
+    def on_demand_usd(self, node_price_per_hour: float, nodes: int, makespan_hours: float) -> float:
+        """Nodes at the discounted price, their disks, and the transfer; no rendezvous host is needed."""
+        node_hour = node_price_per_hour * (1.0 - self.on_demand_discount) + self.disk_usd_per_node_hour
+        return nodes * node_hour * makespan_hours + self.transfer_usd
