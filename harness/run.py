@@ -32,11 +32,12 @@ from harness.attempt import Attempt
 from harness.board import NoticeBoard
 from harness.boundary import Boundary
 from harness.checkpoint.outcomes import RestoredState
+from harness.checkpoint.ranks import PeerLostError
 from harness.clock import Clock, SystemClock
 from harness.config import RunConfig, load_run_config
 from harness.data import RankBatches, SampleOrder
 from harness.environment import DeviceKind, Placement
-from harness.errors import InvalidInputError
+from harness.errors import CheckpointError, InvalidInputError
 from harness.leaving import end_with_error
 from harness.log import configure_logging
 from harness.notices import Notice, NoticeWatcher, open_sources
@@ -150,7 +151,7 @@ class Run:
         if not any(isinstance(component, nn.Module) for component in self._components.values()):
             raise InvalidInputError("register", ", ".join(self._components) or "nothing", "at least the model")
         began = self._attempt.clock.monotonic()
-        self.restored = self._attempt.checkpointer.restore(self._state())
+        self.restored = self._load()
         if self.restored is None:
             seed_everything(self.config.seed, stream=self.rank + 1)
         else:
@@ -160,6 +161,20 @@ class Run:
         self._boundary.started_at(self.step)
         self._attempt.checkpointer.prepare(self._state())
         return self.restored
+
+    def _load(self) -> RestoredState | None:
+        """Restore; what somebody has to repair first is bad input, which no restart and no requeue makes better."""
+        try:
+            return self._attempt.checkpointer.restore(self._state())
+        except PeerLostError:
+            raise
+        except CheckpointError as error:
+            raise InvalidInputError(
+                "checkpoint.remote",
+                f"{self.config.checkpoint.remote} (run {self.config.run_id})",
+                "checkpoints that can be restored",
+                f"{error}; repair it, or choose a new run_id",
+            ) from error
 
     def steps(
         self, total: int, *, samples: int, global_batch_samples: int | None = None

@@ -35,6 +35,8 @@ class Rejected:
 
     name: str
     reason: str
+    damaged: bool = False
+    """It was complete once: starting from the beginning in spite of it would bury the run silently."""
 
 
 def candidate_names(target: Target, run_id: str, survey: Survey) -> list[str]:
@@ -58,7 +60,7 @@ def consider(
     try:
         manifest = unseal(Manifest, target.get_bytes(f"{run_id}/{name}/{MANIFEST}"), source)
     except CorruptCheckpointError as error:
-        return Rejected(name, str(error))
+        return Rejected(name, str(error), damaged=True)
     except MissingObjectError:
         return _from_parts(name, holders, survey, nodes)
     if manifest.run_id != run_id or manifest.name != name:

@@ -53,6 +53,7 @@ class Restorer:
             candidate = together(self.ranks, functools.partial(self._consider, name, lineage, survey))[0]
             if isinstance(candidate, Rejected):
                 rejected.append(candidate)
+                damaged += candidate.damaged
                 continue
             assert candidate is not None
             for chosen in self._choices(states):

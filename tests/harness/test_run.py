@@ -219,20 +219,51 @@ def test_bad_input_is_one_line_and_exit_2(
     assert train(write_config(tmp_path), steps=4).code == 0
 
 
-def test_every_copy_of_a_checkpoint_damaged_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
-    """With all checkpoints corrupt the run refuses to start from nothing."""
+def flip_a_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damaged", ["**/*.distcp", "**/rank-00000.pt", "**/manifest.json", "**/identity.json"])
+def test_a_checkpoint_directory_that_is_damaged_everywhere_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: str
+) -> None:
+    """No silent fresh start over somebody's damaged run: exit 2, one line that says what to do, nothing touched."""
     config = write_config(tmp_path)
     assert train(config, steps=2).code == 0
-    damaged = [*tmp_path.glob("node-0/checkpoints/**/*.distcp"), *tmp_path.glob("bucket/**/*.distcp")]
-    assert damaged
-    for file in damaged:
-        data = bytearray(file.read_bytes())
-        data[len(data) // 2] ^= 1
-        file.write_bytes(data)
-    assert train(config, steps=4).code == 1
+    files = [*tmp_path.glob(f"node-0/checkpoints/{damaged}"), *tmp_path.glob(f"bucket/{damaged}")]
+    assert files
+    for file in files:
+        flip_a_byte(file)
+    before = {file: file.read_bytes() for file in files}
+    capsys.readouterr()
+    assert train(config, steps=4).code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "checkpoint.remote: got" in line]
+    assert len(lines) == 1
+    assert "choose a new run_id" in lines[0]
+    assert {file: file.read_bytes() for file in files} == before
     status = read_status(tmp_path / "node-0" / "telemetry")
     assert status is not None
-    assert (status.state, status.resumable) == ("failed", False)
+    assert (status.state, status.resumable) == ("bad-input", False)
+
+
+def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
+    tmp_path: Path, uninterrupted: Outcome
+) -> None:
+    """The older complete one is taken, telemetry says what was skipped and why, and the end is the same."""
+    config = write_config(tmp_path)
+    assert train(config, steps=STEPS, at_step=sigterm_at(INTERRUPT_AT)).code == 75
+    newest = f"step-{INTERRUPT_AT + 2:09d}-g0001"
+    files = list(tmp_path.glob(f"*/**/{newest}/model/*.distcp"))
+    assert len(files) == 2  # here and on the durable target
+    for file in files:
+        flip_a_byte(file)
+    assert train(config, steps=STEPS) == uninterrupted
+    restored = [e for e in read_telemetry(tmp_path).events if isinstance(e, Restored) and e.checkpoint]
+    assert [event.step for event in restored] == [4]
+    assert len(restored[0].skipped) == 1
+    assert restored[0].skipped[0].startswith(newest)
 
 
 def test_a_failure_of_training_code_is_exit_1_with_its_traceback(tmp_path: Path) -> None:
