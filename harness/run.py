@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +39,8 @@ from harness.data import RankBatches, SampleOrder
 from harness.environment import DeviceKind, Placement
 from harness.errors import CheckpointError, InvalidInputError
 from harness.leaving import end_with_error
+from harness.listening import Listener, listen
 from harness.log import configure_logging
-from harness.notices import Notice, NoticeWatcher, open_sources
-from harness.notices.signals import SignalListener
-from harness.notices.sources import wants_signals
 from harness.position import Position
 from harness.randomness import RandomState, seed_everything
 from harness.restore_check import RestoreCheck
@@ -57,10 +55,6 @@ Indices = npt.NDArray[np.int64]
 RNG = "rng"
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
 class Run:
     """One process's part in a run that survives interruptions.
 
@@ -68,7 +62,7 @@ class Run:
     as parallel training does anyway.
     """
 
-    def __init__(self, attempt: Attempt, board: NoticeBoard, listeners: list[_Closable]) -> None:
+    def __init__(self, attempt: Attempt, board: NoticeBoard, listeners: list[Listener]) -> None:
         self._attempt, self._board, self._listeners = attempt, board, listeners
         self.config: RunConfig = attempt.config
         self.device: torch.device = attempt.device
@@ -105,13 +99,13 @@ class Run:
         """
         attempt: Attempt | None = None
         board: NoticeBoard | None = None
-        listeners: list[_Closable] = []
+        listeners: list[Listener] = []
         try:
             placement = Placement.from_environment()
             configure_logging(placement.node_name, placement.rank)
             loaded = config if isinstance(config, RunConfig) else load_run_config(_config_path(config))
             attempt = Attempt(loaded, placement, device=device, clock=clock or SystemClock())
-            board = _listen(attempt, listeners)
+            board = listen(attempt, listeners)
             attempt.connect()
             run = cls(attempt, board, listeners)
             seed_everything(attempt.config.seed)
@@ -169,11 +163,12 @@ class Run:
         except PeerLostError:
             raise
         except CheckpointError as error:
+            what_to_do = "" if "choose a new run_id" in str(error) else "; repair it, or choose a new run_id"
             raise InvalidInputError(
                 "checkpoint.remote",
                 f"{self.config.checkpoint.remote} (run {self.config.run_id})",
                 "checkpoints that can be restored",
-                f"{error}; repair it, or choose a new run_id",
+                f"{error}{what_to_do}",
             ) from error
 
     def steps(
@@ -303,31 +298,3 @@ def _config_path(given: Path | str | None) -> Path:
             "set it, pass config=, or start with `python -m harness launch harness.yaml train.py`",
         )
     return Path(path)
-
-
-def _listen(attempt: Attempt, listeners: list[_Closable]) -> NoticeBoard:
-    """Listen for notices from now on: signals in every process, polled sources once per node."""
-    config = attempt.config.notices
-
-    def on_notice(notice: Notice, seconds_left: float | None) -> None:
-        attempt.telemetry.emit(
-            "notice", source=notice.source, kind=notice.kind, seconds_left=seconds_left, detail=notice.detail or None
-        )
-
-    board = NoticeBoard(
-        attempt.clock,
-        on_notice=on_notice,
-        shutdown_timeout_seconds=attempt.config.torchrun.shutdown_timeout_seconds,
-    )
-    if wants_signals(config):
-        listeners.append(SignalListener(board.hear_signal))
-    if attempt.leads_node:
-        watcher = NoticeWatcher(
-            open_sources(config, node=attempt.placement.node_name, clock=attempt.clock),
-            poll_seconds=config.poll_seconds,
-            on_notice=board.hear,
-            clock=attempt.clock,
-        )
-        watcher.start()
-        listeners.append(watcher)
-    return board
