@@ -92,11 +92,12 @@ def _ticking(say: Say | None, what: str) -> Tick | None:
 
 
 def moment(start: datetime, hours: float) -> str:
-    """When something that takes `hours` from `start` on is done: the weekday within a week, else the date."""
+    """When something that takes `hours` from `start` on is done: the weekday within a week, else the date too."""
     at = start + timedelta(hours=hours)
     if hours < 6.5 * 24.0:
         return f"{at:%A} {at:%H:%M}"
-    return f"{at.day} {at:%B}" if at.year == start.year else f"{at.day} {at:%B %Y}"
+    year = "" if at.year == start.year else f" {at.year}"
+    return f"{at.day} {at:%B}{year} {at:%H:%M}"
 
 
 def answer(candidate: Candidate, start: datetime) -> str:

@@ -18,6 +18,8 @@ from harness.errors import InvalidInputError
 from harness.report import Report, report_document
 from harness.telemetry.reader import FILE_PATTERN, read_telemetry
 from harness.telemetry.schema import CheckpointDurable, NoticeReceived, Restored, Window
+from planner import render
+from planner.views.plan import Number
 
 CONFIG_NAME = "harness.yaml"
 ROOT_VARIABLE = "PLANNER_RUNS"
@@ -182,3 +184,26 @@ def attempt_rows(report: Report) -> pd.DataFrame:
     """One row per attempt, in the report's words."""
     rows = [row.model_dump() for row in report.attempts]
     return pd.DataFrame(rows)
+
+
+def folder_label(name: str) -> str:
+    """A folder in a list."""
+    return "this folder" if name == "." else name
+
+
+def headline(found: Monitor) -> str:
+    """Which run it is, and how far."""
+    report = found.report
+    state = "finished" if report.finished else "not finished"
+    return f"{', '.join(report.run_ids)}: {state} at step {report.steps}"
+
+
+def run_numbers(found: Monitor) -> tuple[Number, ...]:
+    """The four numbers above a run."""
+    report = found.report
+    return (
+        Number("Goodput", render.percent(report.goodput), f"{render.duration(report.wall_seconds)} so far"),
+        Number("Steps", f"{report.steps:,}", f"{report.lost_steps:,} lost"),
+        Number("Checkpoints", f"{report.durable_checkpoints:,}", f"{report.failed_checkpoints:,} failed"),
+        Number("Notices", f"{report.notices:,}", f"{report.notices_acted_on:,} acted on"),
+    )

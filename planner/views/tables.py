@@ -22,6 +22,8 @@ from simulator.statistics import Summary
 from simulator.sweep import Sweep
 
 MINUTES = 60.0
+HAZARD_HOURS = 48.0
+"""Ages that hazard curves are drawn to: beyond the longest life that any bundled trace shows."""
 _Z = 1.96
 """Two-sided 95 %."""
 
@@ -174,7 +176,7 @@ def candidate_rows(
     front = pareto({id(c): (c.cost_usd.mean, c.makespan_hours.mean) for c in ordered})
     rows = [
         {
-            "standing": "this plan" if c is best else ("tied with it" if id(c) in tied else ""),
+            "standing": THIS_PLAN if c is best else ("tied with it" if id(c) in tied else ""),
             "provider": c.offer.provider,
             "instance": c.offer.instance,
             "region": c.offer.region,

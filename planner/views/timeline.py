@@ -121,3 +121,14 @@ def _progress(timeline: Timeline) -> pd.DataFrame:
             if rows[-1] != {"at_hours": at, "progress_hours": progress}:
                 rows.append({"at_hours": at, "progress_hours": progress})
     return pd.DataFrame(rows)
+
+
+def first_window(view: RunView, hours: float = 8.0) -> tuple[float, float]:
+    """A stretch worth looking at: around the first loss of work, else around the first reclaim, else the beginning."""
+    end = view.result.makespan_hours
+    for what in (MARKS["rolled_back"], MARKS["reclaim"]):
+        at = view.marks.loc[view.marks["what"] == what, "at_hours"]
+        if not at.empty:
+            low = min(max(0.0, float(at.iloc[0]) - 0.5 * hours), max(0.0, end - hours))
+            return low, min(end, low + hours)
+    return 0.0, min(end, hours)

@@ -1,0 +1,140 @@
+"""One simulated run: the whole of it as progress against time, and a stretch of it phase by phase."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from app.charts.drawing import Drawing, drawing
+from app.charts.palette import palette
+
+_PHASES = (
+    "training",
+    "checkpoint stall",
+    "upload in flight",
+    "startup",
+    "waiting for capacity",
+    "idle after notice",
+    "loss not noticed yet",
+    "regrouping",
+    "final checkpoint",
+)
+_EVENTS = ("node arrives", "notice acted on", "node reclaimed", "work lost", "checkpoint durable", "finished")
+
+
+def progress_chart(
+    progress: pd.DataFrame, marks: pd.DataFrame, window: tuple[float, float], *, dark: bool = False
+) -> Drawing:
+    """Progress of the whole run, its reclaims and losses, and the stretch that is shown below."""
+    colours = palette(dark)
+    shade = (
+        alt.Chart(pd.DataFrame([{"from": window[0], "to": window[1]}]))
+        .mark_rect(color=colours.good, opacity=0.15)
+        .encode(x="from:Q", x2="to:Q")
+    )
+    line = (
+        alt.Chart(progress)
+        .mark_line(color=colours.main, strokeWidth=2, interpolate="linear")
+        .encode(
+            x=alt.X("at_hours:Q", title="Hours since the first request", scale=alt.Scale(nice=False)),
+            y=alt.Y("progress_hours:Q", title="Progress (h)"),
+        )
+    )
+    happened = marks[marks["what"].isin(["node reclaimed", "work lost", "finished"])]
+    return drawing(alt.layer(shade, line, _points(happened, dark)).properties(height=190))
+
+
+def window_chart(
+    spans: pd.DataFrame, marks: pd.DataFrame, window: tuple[float, float], *, dark: bool = False
+) -> Drawing:
+    """The stretch `window` (hours): what the job did, what was in flight, what happened."""
+    low, high = window
+    seen = spans[(spans["end_hours"] > low) & (spans["start_hours"] < high)].assign(
+        start_hours=lambda table: table["start_hours"].clip(lower=low),
+        end_hours=lambda table: table["end_hours"].clip(upper=high),
+    )
+    happened = marks[(marks["at_hours"] >= low) & (marks["at_hours"] <= high)].assign(lane="events")
+    colours = palette(dark)
+    phases = [phase for phase in _PHASES if phase in set(seen["phase"])]
+    scale = dict(
+        zip(
+            _PHASES,
+            (
+                colours.main,
+                colours.text,
+                colours.good,
+                colours.warn,
+                colours.quiet,
+                colours.other,
+                "#8C564B",
+                "#B79CED",
+                colours.accent,
+            ),
+            strict=True,
+        )
+    )
+    lanes = ["events", "job", "upload"]
+    bars = (
+        alt.Chart(seen)
+        .mark_bar(height=26)
+        .encode(
+            x=alt.X(
+                "start_hours:Q",
+                title="Hours since the first request",
+                scale=alt.Scale(domain=[low, high], nice=False),
+            ),
+            x2="end_hours:Q",
+            y=alt.Y("lane:N", title=None, scale=alt.Scale(domain=lanes), axis=alt.Axis(ticks=False)),
+            color=alt.Color(
+                "phase:N",
+                title=None,
+                scale=alt.Scale(domain=phases, range=[scale[phase] for phase in phases]),
+                legend=alt.Legend(orient="bottom", columns=3, labelLimit=180),
+            ),
+            tooltip=[
+                alt.Tooltip("phase:N"),
+                alt.Tooltip("start_hours:Q", title="from (h)", format=".3f"),
+                alt.Tooltip("end_hours:Q", title="to (h)", format=".3f"),
+            ],
+        )
+    )
+    return drawing(
+        alt.layer(bars, _points(happened, dark, lane=True)).resolve_scale(color="independent").properties(height=170)
+    )
+
+
+def _points(marks: pd.DataFrame, dark: bool, *, lane: bool = False) -> Drawing:
+    colours = palette(dark)
+    kinds = [kind for kind in _EVENTS if kind in set(marks["what"])]
+    shapes = dict(zip(_EVENTS, ("triangle-up", "triangle-down", "cross", "square", "circle", "diamond"), strict=True))
+    shades = dict(
+        zip(
+            _EVENTS,
+            (colours.good, colours.warn, colours.accent, colours.other, colours.main, colours.text),
+            strict=True,
+        )
+    )
+    return drawing(
+        alt.Chart(marks)
+        .mark_point(size=80, filled=True, opacity=0.95)
+        .encode(
+            x="at_hours:Q",
+            y=alt.Y("lane:N") if lane else alt.Y("progress_hours:Q"),
+            color=alt.Color(
+                "what:N",
+                title=None,
+                scale=alt.Scale(domain=kinds, range=[shades[kind] for kind in kinds]),
+                legend=alt.Legend(orient="top", columns=3, labelLimit=180),
+            ),
+            shape=alt.Shape(
+                "what:N", title=None, scale=alt.Scale(domain=kinds, range=[shapes[kind] for kind in kinds])
+            ),
+            tooltip=[
+                alt.Tooltip("what:N"),
+                alt.Tooltip("at_hours:Q", title="at (h)", format=".3f"),
+                alt.Tooltip("progress_hours:Q", title="progress (h)", format=".3f"),
+                alt.Tooltip("lost_hours:Q", title="lost (h)", format=".3f"),
+                alt.Tooltip("nodes:N"),
+            ],
+        )
+    )

@@ -1,0 +1,29 @@
+"""A chart on a page: title, the chart with its alternative text, what to read in it, and its numbers as CSV."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.text import dollars
+
+
+def figure_block(title: str, chart: Any, table: pd.DataFrame, *, name: str, alt: str, note: str = "") -> None:
+    """Draw it; `name` is the CSV's file name without suffix, and unique on its page."""
+    st.subheader(title)
+    st.altair_chart(chart, width="stretch", alt=alt, key=f"chart-{name}")
+    if note:
+        st.caption(dollars(note))
+    with st.expander("The numbers"):
+        st.caption(dollars(alt))
+        st.dataframe(table, hide_index=True, alt=f"Numbers of the chart “{title}”.", key=f"table-{name}")
+        st.download_button(
+            "Download CSV",
+            table.to_csv(index=False),
+            file_name=f"{name}.csv",
+            mime="text/csv",
+            key=f"csv-{name}",
+            on_click="ignore",
+        )

@@ -1,0 +1,68 @@
+"""Export: every file to take home, previewed, with how to run it; the scenario; charts as CSV and figures as SVG."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import state
+from app.figures import FIGURES, figure_svg
+from app.text import plain, show_error
+from planner.views.export import chart_tables, export_files
+from planner.views.plan import Plan
+
+_SETTINGS = (
+    ("run-id", "Run id", "Names the run's folder in the durable target."),
+    ("remote", "Durable target", "e.g. s3://bucket/prefix"),
+    ("local-directory", "Local folder of each node", "On the node's own, fastest disk."),
+    ("telemetry-directory", "Telemetry folder of each node", "On the node's own disk."),
+    ("rdzv-endpoint", "Rendezvous host:port", "A stable host, for several nodes."),
+)
+
+
+def draw(plan: Plan) -> None:
+    """The page."""
+    st.title("Take it home", anchor=False)
+    with st.expander("Settings of the emitted files", expanded=False):
+        for key, label, help_text in _SETTINGS:
+            _setting(key, label, help_text)
+    try:
+        files = export_files(plan)
+    except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
+        show_error(error)
+        return
+    st.header("Files", anchor=False)
+    for tab, file in zip(st.tabs([file.name for file in files]), files, strict=True):
+        with tab:
+            st.download_button(
+                f"Download {file.name}", file.text, file_name=file.name, mime="text/plain", type="primary",
+                key=f"file-{file.name}", on_click="ignore",
+            )  # fmt: skip
+            st.markdown("How to use it:")
+            st.code(file.usage, language=None, wrap_lines=True)
+            st.code(file.text, language=file.language, height=420)
+    st.header("Numbers of the charts", anchor=False)
+    tables = chart_tables(plan)
+    name = st.selectbox("Chart", list(tables), key="export-table")
+    table = tables[name or next(iter(tables))]
+    st.download_button(
+        f"Download {name}.csv", table.to_csv(index=False), file_name=f"{name}.csv", mime="text/csv", on_click="ignore"
+    )
+    st.dataframe(table, hide_index=True, alt=f"Numbers of the chart {name}.", height=240)
+    st.header("Figures", anchor=False)
+    figure = st.selectbox("Figure", list(FIGURES), key="export-figure") or next(iter(FIGURES))
+    svg = figure_svg(figure, plan)
+    st.download_button(
+        f"Download {figure}.svg", svg, file_name=f"{figure}.svg", mime="image/svg+xml", on_click="ignore"
+    )
+    st.image(svg, width="stretch")
+    st.caption(plain(FIGURES[figure].title))
+
+
+def _setting(key: str, label: str, help_text: str) -> None:
+    widget = f"setting-{key}"
+
+    def write() -> None:
+        state.change({key: str(st.session_state[widget]).strip() or None})
+
+    st.session_state[widget] = dict(state.query()).get(key, "")
+    st.text_input(label, key=widget, on_change=write, help=help_text, placeholder="as suggested in the file")

@@ -1,0 +1,85 @@
+"""What surrounds every page: settings, navigation, the inputs at the side, corrections, the wait for the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import streamlit as st
+
+from app import state
+from app.inputs import sidebar
+from app.text import plain, show_error
+from app.waiting import result_of
+from planner.views.link import Link
+from planner.views.plan import Plan, make_plan
+from planner.views.sentences import PlannerError
+
+PAGES = (
+    ("plan", "Plan", ":material/payments:"),
+    ("compare", "Compare", ":material/scatter_plot:"),
+    ("understand", "Understand", ":material/timeline:"),
+    ("assumptions", "Assumptions", ":material/checklist:"),
+    ("export", "Export", ":material/download:"),
+    ("runs", "Runs", ":material/monitor_heart:"),
+)
+WITHOUT_PLAN = frozenset({"runs"})
+
+
+def run() -> None:
+    """One run of the script."""
+    st.set_page_config(page_title="Spot planner", page_icon=":material/savings:", layout="wide")
+    pages = [
+        st.Page(_page(name), title=title, icon=icon, url_path=name, default=name == "plan")
+        for name, title, icon in PAGES
+    ]
+    st.navigation(pages, position="top").run()
+
+
+def _page(name: str) -> Callable[[], None]:
+    def draw() -> None:
+        show(name)
+
+    draw.__name__ = name
+    return draw
+
+
+def show(name: str) -> None:
+    """The page `name` with everything around it."""
+    module = import_module(f"app.screens.{name}")
+    link = _link()
+    for correction in state.corrections():
+        st.warning(plain(correction.sentence), icon=":material/edit:")
+    if name in WITHOUT_PLAN:
+        state.write_url()
+        module.draw()
+        return
+    if link is None:
+        return
+    state.write_url()
+    plan = plan_of(link)
+    if plan is not None:
+        module.draw(plan)
+
+
+def _link() -> Link | None:
+    try:
+        link = state.current_link()
+    except PlannerError as error:
+        sidebar(state.query(), None)
+        show_error(error)
+        return None
+    sidebar(link.query, link)
+    return link
+
+
+def plan_of(link: Link) -> Plan | None:
+    """The plan of `link`; None while it is being worked out or where there is none (the page says which)."""
+    try:
+        found: Plan | None = result_of(
+            "plan", ("plan", link.query, state.prices_key()), lambda say: make_plan(link, say)
+        )
+    except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
+        show_error(error)
+        return None
+    return found

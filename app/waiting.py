@@ -1,0 +1,69 @@
+"""Asking for long work from a page: at once where it is quick, else with progress and a way to stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app.work import Cancelled, Job, Work
+from planner.views.plan import Say
+
+PATIENCE_SECONDS = 1.5
+"""What takes no longer than this is simply waited for: a progress bar that flashes by only disturbs."""
+_POLL_SECONDS = 0.25
+
+
+@st.cache_resource(show_spinner=False)
+def work() -> Work:
+    """The process's jobs."""
+    return Work()
+
+
+def result_of(slot: str, key: Hashable, function: Callable[[Say], Any]) -> Any:
+    """The result of `function`, cached by `key`; None while it is not there yet (progress is on the page then).
+
+    `slot` names what the page is waiting for: a new key in a slot stops the old work, unless somebody else waits for
+    it too.  Raises what the work raised.
+    """
+    session = _session()
+    held: dict[str, Job] = st.session_state.setdefault("jobs", {})
+    job = work().start(key, function)
+    job.watchers.add(session)
+    previous = held.get(slot)
+    if previous is not None and previous is not job:
+        previous.leave(session)
+    held[slot] = job
+    if not job.is_done and not job.wait(PATIENCE_SECONDS):
+        _show_progress(slot, job)
+        return None
+    try:
+        return job.result()
+    except Cancelled:
+        _show_stopped(slot)
+        return None
+
+
+def _session() -> str:
+    context = get_script_run_ctx()
+    return context.session_id if context is not None else "no session"
+
+
+def _show_progress(slot: str, job: Job) -> None:
+    @st.fragment(run_every=_POLL_SECONDS)
+    def progress() -> None:
+        if job.is_done:
+            st.rerun()
+        text, stop = st.columns([5, 1], vertical_alignment="center")
+        text.progress(job.fraction, text=f"{job.what.capitalize()} …")
+        if stop.button("Stop", key=f"stop-{slot}", width="stretch"):
+            job.cancel()
+
+    progress()
+
+
+def _show_stopped(slot: str) -> None:
+    st.info("Stopped. Nothing was kept of it.", icon=":material/pan_tool:")
+    st.button("Start again", key=f"again-{slot}")

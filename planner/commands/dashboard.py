@@ -1,0 +1,80 @@
+"""``planner dashboard``: the Streamlit pages, on this machine only."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from pathlib import Path
+
+import click
+
+from harness.errors import EXIT_DONE, InvalidInputError
+from planner.options import WholeNumber
+
+PORT = 8501
+
+
+def app_directory() -> Path:
+    """The pages: `planner/_app` in a wheel, `app` in a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    for candidate in (here / "_app", here.parent / "app"):
+        if (candidate / "main.py").is_file():
+            return candidate
+    raise InvalidInputError("dashboard", here, "an installation with the dashboard in it", "install spot-planner anew")
+
+
+def server_options(port: int, *, open_browser: bool) -> dict[str, object]:
+    """Streamlit's settings: loopback only, nothing phoned home, no traceback on the page."""
+    return {
+        "server_address": "127.0.0.1",
+        "server_port": port,
+        "server_headless": not open_browser,
+        "server_fileWatcherType": "none",
+        "browser_gatherUsageStats": False,
+        "client_showErrorDetails": "none",
+        "client_toolbarMode": "minimal",
+    }
+
+
+@click.command("dashboard")
+@click.option("--port", type=WholeNumber(), default=PORT, envvar="PLANNER_PORT", help="Port on 127.0.0.1.")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    help="Folder below which the Runs page looks for telemetry; the current folder if not given.",
+)
+@click.option("--open/--no-open", "open_browser", default=True, help="Open a browser.")
+def command(port: int, runs: Path | None, open_browser: bool) -> int:
+    """Open the dashboard: plan, compare, understand, export, follow runs.
+
+    Listens on 127.0.0.1 only and needs no network. Ctrl-C ends it.
+    """
+    if not 1 <= port <= 65535:
+        raise InvalidInputError("--port", port, "a port from 1 to 65535")
+    if runs is not None and not runs.is_dir():
+        raise InvalidInputError("--runs", runs, "an existing folder")
+    missing = [name for name in ("streamlit", "altair") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidInputError(
+            "dashboard", "nothing", f"{' and '.join(missing)} to be installed", "pip install 'spot-planner[app]'"
+        )
+    os.environ["PLANNER_RUNS"] = str((runs or Path()).resolve())
+    script = app_directory() / "main.py"
+    threading.Thread(target=_warm_up, daemon=True, name="planner-warm-up").start()
+
+    from streamlit.web import bootstrap
+
+    options = server_options(port, open_browser=open_browser)
+    bootstrap.load_config_options(options)
+    bootstrap.run(str(script), False, [], options)
+    return EXIT_DONE
+
+
+def _warm_up() -> None:
+    """Load and compile what the first visit needs while the server starts; its own result is not kept."""
+    from planner.catalogue import load_catalogue
+    from planner.views.link import resolve
+    from planner.views.plan import make_plan
+
+    make_plan(resolve((), load_catalogue()))
