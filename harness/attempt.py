@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from harness.checkpoint import Checkpointer, Target, claim_generation, open_target
+from harness.checkpoint import Checkpointer, Target, claim_generation
 from harness.checkpoint.outcomes import RestoredState
 from harness.checkpoint.ranks import GroupRanks, Ranks, SingleRank, together
+from harness.checkpoint.targets import open_configured
 from harness.clock import Clock
 from harness.config import RunConfig
 from harness.directories import resolve_directories
@@ -82,12 +83,7 @@ class Attempt:
         self._owns_group = join_process_group(self.placement, self.device, timeout)
         self.ranks: Ranks = GroupRanks(dist.group.WORLD) if dist.is_initialized() else SingleRank()  # type: ignore[arg-type]
         self._check_alike()
-        checkpoint = self.config.checkpoint
-        self._target = open_target(
-            checkpoint.remote,
-            endpoint_url=checkpoint.s3_endpoint_url,
-            bandwidth_limit_mib_per_second=checkpoint.bandwidth_limit_mib_per_second,
-        )
+        self._target = open_configured(self.config.checkpoint)
         claimed = together(self.ranks, self._claim)[0]
         assert claimed is not None
         self.identity = Identity(*claimed)

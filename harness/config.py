@@ -90,7 +90,8 @@ class CheckpointConfig(StrictModel):
     directory: Path
     """This node's own disk.  ``{node}`` is replaced by the node's rank, for several nodes on one machine."""
     remote: str
-    """The durable target: ``s3://bucket/prefix``, ``file:///mount/prefix`` or a directory."""
+    """The durable target: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix`` (these two need the
+    extra ``gcs-azure``), ``file:///mount/prefix`` or a directory.  A prefix can hold many runs, each in its folder."""
     interval: IntervalConfig = IntervalConfig()
     keep_last: int = Field(3, ge=1)
     keep_last_local: int = Field(2, ge=1)
@@ -108,15 +109,28 @@ class CheckpointConfig(StrictModel):
     """Refuse to save a state that holds NaN: the last good checkpoint stays, and the next save stops the run."""
     s3_endpoint_url: str | None = None
     """Another S3-compatible server; None is AWS."""
+    s3_sse: Literal["aws:kms", "AES256"] | None = None
+    """Server-side encryption to ask for; None leaves it to the bucket's default."""
+    s3_kms_key_id: str | None = None
+    """Which key ``aws:kms`` takes; None is the account's own for S3."""
     bandwidth_limit_mib_per_second: float | None = Field(None, gt=0)
+    """Of each rank's uploads together, and of its downloads."""
 
     @field_validator("remote")
     @classmethod
     def _known_scheme(cls, remote: str) -> str:
         scheme = remote.split("://", 1)[0] if "://" in remote else "file"
-        if scheme not in {"s3", "file"}:
-            raise ValueError("s3://bucket/prefix, file:///path or a directory")
+        if scheme not in {"s3", "gs", "az", "file"}:
+            raise ValueError(
+                "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///path or a directory"
+            )
         return remote
+
+    @model_validator(mode="after")
+    def _key_needs_kms(self) -> CheckpointConfig:
+        if self.s3_kms_key_id is not None and self.s3_sse != "aws:kms":
+            raise ValueError("s3_sse: aws:kms where s3_kms_key_id is set")
+        return self
 
 
 class NoticeSource(StrictModel):
@@ -143,7 +157,21 @@ class ElasticConfig(StrictModel):
     """What happens to batch and learning rate when the world changes size."""
 
     batch: Literal["constant-global", "follow-world"] = "constant-global"
+    """``constant-global``: the same samples per step at any size, by gradient accumulation.  ``follow-world``: every rank
+    keeps its share, so the global batch grows and shrinks with the fleet."""
     learning_rate: Literal["unchanged", "linear", "sqrt"] = "unchanged"
+    """How the learning rate follows a batch that is not the reference one; nothing to do for ``constant-global``."""
+    warm_up_steps: int = Field(0, ge=0)
+    """Over so many steps the learning rate goes from its scale before a change of size to the one after it."""
+    schedule: Literal["steps", "samples"] = "steps"
+    """What `step.scheduler_steps` counts: optimizer steps, or samples in units of the reference batch."""
+    reference_world_size: int | None = Field(None, ge=1)
+    """World size for which global batch and learning rate were chosen; None: the full fleet (MAX nodes x processes)."""
+    micro_batch_samples: int | None = Field(None, ge=1)
+    """At most so many samples in one forward pass; None: a rank's share at the reference world size."""
+    pin_buckets: bool = True
+    """Fix DistributedDataParallel's buckets before the first step: with three or more ranks a resumed run is otherwise
+    not bitwise equal to an uninterrupted one."""
 
 
 class DataConfig(StrictModel):
@@ -152,6 +180,10 @@ class DataConfig(StrictModel):
     global_batch_samples: int | None = Field(None, ge=1)
     """None: the training script decides."""
     shuffle: bool = True
+    randomness: Literal["per-rank", "per-sample"] = "per-rank"
+    """Whom random numbers drawn in a step belong to: the rank, or the samples, whatever the rank."""
+    ledger: bool = False
+    """Write down which samples each step used, for ``python -m harness ledger``."""
 
 
 class TelemetryConfig(StrictModel):

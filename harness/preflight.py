@@ -8,7 +8,7 @@ import secrets
 import socket
 from pathlib import Path
 
-from harness.checkpoint.targets import open_target
+from harness.checkpoint.targets import open_configured
 from harness.config import RunConfig
 from harness.errors import ExternalServiceError, InvalidInputError
 
@@ -66,7 +66,7 @@ def check_directory(field: str, directory: Path) -> None:
 def check_target(config: RunConfig) -> None:
     """The durable target stores a small object below the run's prefix, gives it back and deletes it."""
     checkpoint = config.checkpoint
-    target = open_target(checkpoint.remote, endpoint_url=checkpoint.s3_endpoint_url)
+    target = open_configured(checkpoint)
     key = f"{config.run_id}/preflight/{secrets.token_hex(8)}"
     data = secrets.token_bytes(64)
     target.put_bytes(key, data)

@@ -258,6 +258,7 @@ class Checkpointer:
             name=handle.name,
             step=handle.step,
             sequence=self._sequence,
+            again=self._last is not None and self._last.name == handle.name,
             buffers=self._buffers,
             components={
                 name: ComponentEntry(

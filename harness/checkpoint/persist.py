@@ -54,6 +54,8 @@ class Save:
     step: int
     sequence: int
     """Counts the saves of this attempt: makes the temporary directory a fresh one."""
+    again: bool
+    """A save of this name was tried before: parts of its upload may be there."""
     buffers: HostBuffers
     components: dict[str, ComponentEntry]
     documents: dict[str, bytes]
@@ -165,7 +167,12 @@ class Saver:
             check_fence(self.target, self.run_id, self.generation)
         reach("upload:before_files")
         for file in mine.files:
-            self.target.put_file(self._key(save, file.path), self.local.root / save.name / file.path)
+            self.target.put_file(
+                self._key(save, file.path),
+                self.local.root / save.name / file.path,
+                digest=f"{self.algorithm}:{file.digest}",
+                resume=save.again,
+            )
             reach("upload:between_files")
 
     def _upload_part(self, save: Save) -> None:

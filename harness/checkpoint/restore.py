@@ -177,7 +177,8 @@ class Restorer:
                 path = self.local.root / manifest.name / file.path
                 if digest_file(path, manifest.digest) != (file.bytes, file.digest):
                     raise CorruptCheckpointError(f"{file.path} differs from its digest on the only disk that has it")
-                self.target.put_file(f"{self.run_id}/{manifest.name}/{file.path}", path)
+                key = f"{self.run_id}/{manifest.name}/{file.path}"
+                self.target.put_file(key, path, digest=f"{manifest.digest}:{file.digest}", resume=True)
             name = part_name(node)
             self.target.put_file(f"{self.run_id}/{manifest.name}/{name}", self.local.root / manifest.name / name)
 

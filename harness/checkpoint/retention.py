@@ -48,7 +48,7 @@ def plan_retention(
 def retain_remote(
     target: Target, run_id: str, generation: int, keep_last: int, protected: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """Delete what `plan_retention` says from the durable target; the names that went.
+    """Delete what `plan_retention` says from the durable target, and what broken uploads left; the names that went.
 
     The manifest goes first, so that a checkpoint that is half deleted never looks complete.  FencedError when a newer
     attempt exists: only the newest may delete.
@@ -60,7 +60,8 @@ def retain_remote(
         if parse_checkpoint_name(name):
             keys[name].append(info.key)
     complete = [name for name, found in keys.items() if f"{prefix}{name}/{MANIFEST}" in found]
-    plan = plan_retention(complete, keys.keys() - set(complete), read_lineage(target, run_id), keep_last, protected)
+    lineage = read_lineage(target, run_id)
+    plan = plan_retention(complete, keys.keys() - set(complete), lineage, keep_last, protected)
     if plan.delete:
         reach("retention:before_remote_delete")
         check_fence(target, run_id, generation)
@@ -68,6 +69,15 @@ def retain_remote(
         manifest = f"{prefix}{name}/{MANIFEST}"
         target.delete(sorted(keys[name], key=lambda key: (key != manifest, key)))
         reach("retention:between_remote_deletes")
+    newest = max((_key(name) for name in complete if lineage.disowned_by(name) is None), default=(0, 0))
+
+    def broken(key: str) -> bool:
+        # One save is in flight at a time, and it is newer than the newest complete one.
+        name = key[len(prefix) :].partition("/")[0]
+        return _key(name) <= newest or lineage.disowned_by(name) is not None
+
+    check_fence(target, run_id, generation)
+    target.abort_uploads(prefix, broken)
     return plan.delete
 
 

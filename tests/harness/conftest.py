@@ -45,3 +45,31 @@ def s3_uri(s3_endpoint: str) -> str:
     bucket = f"bucket-{os.getpid()}-{next(_buckets)}"
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=bucket)
     return f"s3://{bucket}/some/prefix"
+
+
+@pytest.fixture
+def gcs(s3_uri: str, s3_endpoint: str) -> Iterator[tuple[str, str]]:
+    """(``gs://bucket/prefix``, endpoint) of a fresh bucket behind the XML API of Google Cloud Storage."""
+    from tests.harness.emulators import GcsFace
+
+    with GcsFace(s3_endpoint, lambda *_: None).running() as face:
+        yield s3_uri.replace("s3://", "gs://"), face.url
+
+
+@pytest.fixture(scope="session")
+def azurite_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Azure's emulator, once per session."""
+    from tests.harness.emulators import azurite
+
+    with azurite(tmp_path_factory.mktemp("azurite")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def azure(azurite_endpoint: str) -> tuple[str, str]:
+    """(``az://container/prefix``, endpoint) of a fresh container in Azure's emulator."""
+    from tests.harness.emulators import create_container
+
+    container = f"container-{os.getpid()}-{next(_buckets)}"
+    create_container(azurite_endpoint, container)
+    return f"az://{container}/some/prefix", azurite_endpoint

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["500", "503", "reset", "truncate", "corrupt", "lost-answer"]
-"""``500``/``503``: refused before it reaches the store.  ``reset``: the connection breaks before it does.
+Fault = Literal["500", "503", "expired", "reset", "truncate", "corrupt", "lost-answer"]
+"""``500``/``503``/``expired`` (credentials): refused before it reaches the store.  ``reset``: the connection breaks.
 ``truncate``/``corrupt``: the answer's body is cut short, or a byte of it flipped.  ``lost-answer``: the store acts on
 the request, and the connection breaks before the answer arrives."""
 
@@ -53,6 +53,9 @@ class FaultProxy:
             self.fired.append((fault, request.command, request.path))
         if fault in {"500", "503"}:
             self._answer(request, int(fault), {}, b"<Error><Code>InternalError</Code><Message>m</Message></Error>")
+            return
+        if fault == "expired":
+            self._answer(request, 400, {}, b"<Error><Code>ExpiredToken</Code><Message>m</Message></Error>")
             return
         if fault == "reset":
             self._break(request)

@@ -17,6 +17,7 @@ from harness.checkpoint import Progress, claim_generation, open_target
 from harness.checkpoint.faults import installed
 from harness.errors import CheckpointError, ExternalServiceError, FencedError, InvalidInputError
 from tests.harness.checkpoint_support import RUN_ID, Events, Job, make_config, save_steps, single
+from tests.harness.fault_proxy import Fault, FaultProxy
 
 
 def fresh(config, **options):
@@ -344,6 +345,49 @@ def test_a_failing_upload_is_an_event_and_training_goes_on(tmp_path: Path) -> No
     assert events.names().count("checkpoint_failed") == 1
     assert events.names()[-1] == "checkpoint_durable"
     checkpointer.close()
+
+
+@pytest.mark.parametrize("trouble", ["credentials expire", "the bucket goes"])
+def test_a_store_that_fails_half_way_is_an_event_and_training_goes_on(
+    tmp_path: Path, s3_uri: str, s3_endpoint: str, trouble: str
+) -> None:
+    """In the middle of an upload; once it is put right the next save is durable, and the last good one stayed."""
+    import boto3
+
+    client, bucket = boto3.client("s3", endpoint_url=s3_endpoint), s3_uri.split("/")[2]
+    puts = 0
+
+    def script(method: str, path: str) -> Fault | None:
+        nonlocal puts
+        if "/step-000000002-g0001/" not in path or method != "PUT":
+            return None
+        puts += 1
+        if puts == 3 and trouble == "the bucket goes":
+            for found in client.list_objects_v2(Bucket=bucket)["Contents"]:
+                client.delete_object(Bucket=bucket, Key=found["Key"])
+            client.delete_bucket(Bucket=bucket)
+        return "expired" if puts >= 3 and trouble == "credentials expire" else None
+
+    events, job = Events(), Job()
+    with FaultProxy(s3_endpoint, script).running() as proxy:
+        config = make_config(tmp_path, s3_uri, s3_endpoint_url=proxy.url)
+        checkpointer = single(config, on_event=events)
+        results = []
+        for step in (1, 2, 3):
+            job.train(1)
+            results.append(checkpointer.save(job.components, Progress(step=step)).result(60))
+            if step == 2 and trouble == "the bucket goes":
+                client.create_bucket(Bucket=bucket)
+        checkpointer.close()
+    assert puts >= 3
+    assert [result.status for result in results] == ["durable", "failed", "durable"]
+    hint = "credentials have expired: renew" if trouble == "credentials expire" else "create the bucket or correct"
+    assert hint in (results[1].error or "")
+    assert [name for name in events.names() if "failed" in name] == ["checkpoint_failed"]
+    restored, restored_job = fresh(config.model_copy(update={"checkpoint": config.checkpoint.model_copy(
+        update={"s3_endpoint_url": s3_endpoint})}))  # fmt: skip
+    assert restored is not None
+    assert (restored.step, restored_job.fingerprint()) == (3, job.fingerprint())
 
 
 def test_a_state_with_nan_is_refused_if_asked_for(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from harness.checkpoint import Target, open_target
+from harness.checkpoint.digests import digest_file
 from harness.checkpoint.targets import MissingObjectError, ObjectInfo
+from harness.checkpoint.targets.throttle import Throttle
 from harness.errors import CorruptCheckpointError, ExternalServiceError, InvalidInputError
 from tests.harness.fault_proxy import Fault, FaultProxy
 
 
-@pytest.fixture(params=["directory", "file-uri", "s3"])
+@pytest.fixture(params=["directory", "file-uri", "s3", "gs", "az"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    if request.param in {"gs", "az"}:
+        uri, endpoint = request.getfixturevalue("gcs" if request.param == "gs" else "azure")
+        return open_target(uri, endpoint_url=endpoint)
     if request.param == "s3":
         uri = request.getfixturevalue("s3_uri")
         return open_target(uri, endpoint_url=request.getfixturevalue("s3_endpoint"))
@@ -101,6 +107,173 @@ def test_large_files_go_in_parts(s3_uri: str, s3_endpoint: str, tmp_path: Path) 
     assert sum(request.startswith("PUT") for request in seen) == 3, seen
     assert sum(request.startswith("GET") for request in seen) == 3, seen
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["gs", "az"])
+def test_google_and_azure_take_large_files_and_whole_checkpoints(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Parts both ways; a run that saves, retains and restores there; a bucket that is not there says what to do."""
+    from tests.harness.checkpoint_support import Job, make_config, save_steps, single
+
+    uri, endpoint = request.getfixturevalue("gcs" if kind == "gs" else "azure")
+    target = open_target(uri, endpoint_url=endpoint)
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(1024) * (17 * 1024))
+    target.put_file("big", source)
+    target.get_file("big", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    config = make_config(tmp_path, uri, keep_last=1)
+    prints = save_steps(config, 1, 2, target=target)
+    shutil.rmtree(tmp_path / "node0")
+    job = Job()
+    restored = single(config, target=target).restore(job.components)
+    assert restored is not None
+    assert (restored.step, restored.source, job.fingerprint()) == (2, "remote", prints[2])
+    assert [name for name in target.children("demo/") if name.startswith("step-")] == ["step-000000002-g0001"]
+    nowhere = open_target(f"{kind}://no-such-place/prefix", endpoint_url=endpoint)
+    with pytest.raises(ExternalServiceError, match=r"create the bucket or correct checkpoint\.remote"):
+        nowhere.put_bytes("a", b"")
+
+
+def big_file(path: Path) -> str:
+    """Three parts (16, 16 and 1 MiB); its digest as `put_file` takes it."""
+    path.write_bytes(b"".join(bytes([number]) * (1024 * 1024) for number in range(33)))
+    return f"xxh3_128:{digest_file(path, 'xxh3_128')[1]}"
+
+
+def test_a_broken_upload_goes_on_where_it_broke_off(s3_uri: str, s3_endpoint: str, tmp_path: Path, monkeypatch) -> None:
+    """The second part never arrives; the next attempt sends that part alone, and then nothing at all."""
+    without_waiting(monkeypatch)
+    source = tmp_path / "source"
+    digest = big_file(source)
+    parts: list[str] = []
+
+    def no_second_part(method: str, path: str) -> Fault | None:
+        return "503" if method == "PUT" and "partNumber=2" in path else None
+
+    def count_parts(method: str, path: str) -> None:
+        if method == "PUT":
+            parts.append(path.partition("partNumber=")[2].partition("&")[0])
+
+    with FaultProxy(s3_endpoint, no_second_part).running() as proxy:
+        target = open_target(s3_uri, endpoint_url=proxy.url)
+        with pytest.raises(ExternalServiceError, match="cannot write"):
+            target.put_file("run/step/file", source, digest=digest)
+        assert proxy.fired
+        assert not target.exists("run/step/file")
+    with FaultProxy(s3_endpoint, count_parts).running() as proxy:
+        target = open_target(s3_uri, endpoint_url=proxy.url)
+        target.put_file("run/step/file", source, digest=digest, resume=True)
+        sent = list(parts)
+        target.put_file("run/step/file", source, digest=digest, resume=True)
+        target.get_file("run/step/file", tmp_path / "copy")
+    assert "2" in sent
+    assert len(sent) < 3
+    assert parts == sent
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+def test_parts_of_another_file_are_not_kept(s3_uri: str, s3_endpoint: str, tmp_path: Path) -> None:
+    """An upload of the same name whose first part has other bytes: only what is the same is kept."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    bucket, _, prefix = s3_uri.removeprefix("s3://").partition("/")
+    key = f"{prefix}/file"
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32C")["UploadId"]
+    other = b"x" * (16 * 1024 * 1024)
+    client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=other, ChecksumAlgorithm="CRC32C")
+    source = tmp_path / "source"
+    digest = big_file(source)
+    target = open_target(s3_uri, endpoint_url=s3_endpoint)
+    target.put_file("file", source, digest=digest, resume=True)
+    assert target.get_bytes("file") == source.read_bytes()
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
+def test_retention_removes_what_broken_uploads_left(tmp_path: Path, s3_uri: str, s3_endpoint: str) -> None:
+    """Unfinished uploads of older checkpoints go; one of a newer name (in flight) and another run's stay."""
+    import boto3
+
+    from tests.harness.checkpoint_support import make_config, save_steps
+
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    bucket, _, prefix = s3_uri.removeprefix("s3://").partition("/")
+    for name in ("demo/step-000000001-g0001", "demo/step-000000009-g0001", "other/step-000000001-g0001"):
+        client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{name}/model/__0_0.distcp")
+    save_steps(make_config(tmp_path, s3_uri, s3_endpoint_url=s3_endpoint), 2)
+    left = [upload["Key"].split("/")[2:4] for upload in client.list_multipart_uploads(Bucket=bucket)["Uploads"]]
+    assert sorted(left) == [["demo", "step-000000009-g0001"], ["other", "step-000000001-g0001"]]
+
+
+def test_a_directory_is_rid_of_what_a_killed_copy_left(tmp_path: Path) -> None:
+    target = open_target(tmp_path)
+    for name in ("run/step-1/model/.tmp-1", "run/step-2/model/.tmp-2"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"half")
+    assert target.list("run/") == ()
+    assert target.abort_uploads("run/", lambda key: key.startswith("run/step-1/")) == 1
+    assert target.children("run/") == ("step-2",)
+
+
+def test_server_side_encryption_is_asked_for(s3_uri: str, s3_endpoint: str, tmp_path: Path) -> None:
+    """Small objects, conditional puts and objects in parts alike."""
+    import boto3
+
+    from harness.checkpoint.targets import open_configured
+    from tests.harness.checkpoint_support import make_config
+
+    key_id = "arn:aws:kms:us-east-1:123456789012:key/0d2e4f6a-0000-4000-8000-000000000000"
+    options = {"s3_endpoint_url": s3_endpoint, "s3_sse": "aws:kms", "s3_kms_key_id": key_id}
+    target = open_configured(make_config(tmp_path, s3_uri, **options).checkpoint)
+    big_file(tmp_path / "source")
+    target.put_bytes("small", b"1")
+    target.put_bytes_if_absent("claim", b"1")
+    target.put_file("big", tmp_path / "source")
+    bucket, _, prefix = s3_uri.removeprefix("s3://").partition("/")
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    for name in ("small", "claim", "big"):
+        head = client.head_object(Bucket=bucket, Key=f"{prefix}/{name}")
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key_id), name
+    with pytest.raises(ValueError, match="s3_sse: aws:kms where s3_kms_key_id is set"):
+        make_config(tmp_path, s3_uri, s3_kms_key_id=key_id)
+
+
+def test_a_bandwidth_limit_spreads_bytes_over_time() -> None:
+    """40 pieces of 1 MiB at 4 MiB/s: the last one passes after 39/4 seconds, by however many threads."""
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    throttle = Throttle.of_mib(4)
+    throttle = Throttle(throttle.bytes_per_second, monotonic=lambda: now, sleep=sleep)
+    for _ in range(40):
+        throttle.take(1024 * 1024)
+    assert now == pytest.approx(39 / 4)
+    Throttle(None, sleep=sleep).take(10**12)
+    assert now == pytest.approx(39 / 4)
+
+
+@pytest.mark.parametrize("kind", ["s3", "directory", "gs"])
+def test_every_way_up_passes_the_bandwidth_limit(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch
+) -> None:
+    """Files in parts, too: all bytes are taken from the limit, in pieces of at most a part."""
+    taken: list[int] = []
+    monkeypatch.setattr(Throttle, "take", lambda _, count: taken.append(count))
+    endpoint, uri = None, str(tmp_path / "bucket")
+    if kind == "s3":
+        endpoint, uri = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_uri")
+    elif kind == "gs":
+        uri, endpoint = request.getfixturevalue("gcs")
+    target = open_target(uri, endpoint_url=endpoint, bandwidth_limit_mib_per_second=100)
+    big_file(tmp_path / "source")
+    target.put_file("file", tmp_path / "source")
+    assert sum(taken) == 33 * 1024 * 1024
+    assert max(taken) <= 16 * 1024 * 1024
 
 
 def break_first(count: int, fault: Fault, method: str) -> Callable[[str, str], Fault | None]:

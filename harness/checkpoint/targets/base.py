@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,8 +32,12 @@ class Target(Protocol):
     def uri(self) -> str:
         """Where this is, as the user would write it."""
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Store the file at `path` under `key`, replacing what was there; all of it or nothing becomes visible."""
+    def put_file(self, key: str, path: Path, *, digest: str | None = None, resume: bool = False) -> None:
+        """Store the file at `path` under `key`, replacing what was there; all of it or nothing becomes visible.
+
+        `digest` (``algorithm:hexadecimal``) is remembered with the object where the store can.  With `resume`, go on
+        with an upload of this file that broke off, and send nothing when the object is there with this very digest.
+        """
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, replacing what was there."""
@@ -55,6 +59,12 @@ class Target(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete these objects in this order; one that is not there is no error."""
+
+    def abort_uploads(self, prefix: str, stale: Callable[[str], bool]) -> int:
+        """Remove what uploads that broke off have left below the folder `prefix` for keys that are `stale`; how many.
+
+        0 where the store keeps none, or removes them by itself.
+        """
 
     def exists(self, key: str) -> bool:
         """Whether the object is there."""

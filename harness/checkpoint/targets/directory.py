@@ -5,24 +5,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from harness.checkpoint.digests import digest_file
 from harness.checkpoint.durable import fsync_directory, write_new_file
 from harness.checkpoint.names import check_relative_path
 from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
+from harness.checkpoint.targets.throttle import Throttle
 from harness.errors import ExternalServiceError, InvalidInputError
 
 _TEMPORARY = ".tmp-"
+_PIECE_BYTES = 4 * 1024 * 1024
 
 
 class DirectoryTarget:
     """Objects are files below `root`; each appears by one rename (or hard link, for the conditional put)."""
 
-    def __init__(self, root: Path, *, create: bool = True) -> None:
+    def __init__(self, root: Path, *, create: bool = True, bandwidth_limit_mib_per_second: float | None = None) -> None:
         self._root = root
+        self._throttle = Throttle.of_mib(bandwidth_limit_mib_per_second)
         if root.exists() and not root.is_dir():
             raise InvalidInputError("remote", root, "a directory")
         if not root.exists() and not create:
@@ -34,10 +38,12 @@ class DirectoryTarget:
     def uri(self) -> str:
         return str(self._root)
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, path: Path, *, digest: str | None = None, resume: bool = False) -> None:
+        if resume and digest is not None and self._is_there(key, path, digest):
+            return
         with self._explained("write", key), self._arriving(key) as (temporary, final):
             with path.open("rb") as source, temporary.open("xb") as sink:
-                shutil.copyfileobj(source, sink, 4 * 1024 * 1024)
+                self._copy(source, sink)
                 sink.flush()
                 os.fsync(sink.fileno())
             temporary.replace(final)
@@ -63,7 +69,7 @@ class DirectoryTarget:
 
     def get_file(self, key: str, path: Path) -> None:
         with self._explained("read", key), self._path(key).open("rb") as source, path.open("xb") as sink:
-            shutil.copyfileobj(source, sink, 4 * 1024 * 1024)
+            self._copy(source, sink)
 
     def list(self, prefix: str) -> tuple[ObjectInfo, ...]:
         found = []
@@ -92,14 +98,19 @@ class DirectoryTarget:
             path = self._path(key)
             with self._explained("delete", key):
                 path.unlink(missing_ok=True)
-                # An object store has no empty folders; neither has this one.
-                for folder in path.relative_to(self._root).parents:
-                    if folder == Path():
-                        break
-                    try:
-                        (self._root / folder).rmdir()
-                    except OSError:
-                        break
+                self._prune(path)
+
+    def abort_uploads(self, prefix: str, stale: Callable[[str], bool]) -> int:
+        count = 0
+        with self._explained("list", prefix):
+            for directory, _, names in os.walk(self._path(prefix.rstrip("/"))):
+                for name in names:
+                    path = Path(directory, name)
+                    if name.startswith(_TEMPORARY) and stale(path.relative_to(self._root).as_posix()):
+                        path.unlink(missing_ok=True)
+                        self._prune(path)
+                        count += 1
+        return count
 
     def exists(self, key: str) -> bool:
         with self._explained("read", key):
@@ -107,6 +118,28 @@ class DirectoryTarget:
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
+
+    def _prune(self, path: Path) -> None:
+        """An object store has no empty folders; neither has this one."""
+        for folder in path.relative_to(self._root).parents:
+            if folder == Path():
+                break
+            try:
+                (self._root / folder).rmdir()
+            except OSError:
+                break
+
+    def _is_there(self, key: str, path: Path, digest: str) -> bool:
+        algorithm, _, value = digest.partition(":")
+        try:
+            return digest_file(self._path(key), algorithm) == (path.stat().st_size, value)
+        except OSError:
+            return False
+
+    def _copy(self, source: BinaryIO, sink: BinaryIO) -> None:
+        while piece := source.read(_PIECE_BYTES):
+            self._throttle.take(len(piece))
+            sink.write(piece)
 
     def _path(self, key: str) -> Path:
         return self._root / check_relative_path(key)

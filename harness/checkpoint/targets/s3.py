@@ -1,7 +1,7 @@
 """``s3://``: any store that speaks the S3 protocol, by boto3.
 
-Retries with jittered exponential back-off are botocore's standard mode; large files go up and down in parallel parts;
-every put carries a checksum that the store verifies, and every get asks for one.  Conditional puts use
+Retries with jittered exponential back-off are botocore's standard mode; large files go up and down in parallel parts
+(`s3_uploads`); every put carries a checksum that the store verifies, and every get asks for one.  Conditional puts use
 ``If-None-Match: *``.  Credentials come from boto3's own chain (environment, profile, instance role).
 """
 
@@ -17,18 +17,19 @@ from typing import Any, TypeVar
 
 from harness.checkpoint.names import check_relative_path
 from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
-from harness.errors import CorruptCheckpointError, ExternalServiceError, InvalidInputError
+from harness.checkpoint.targets.s3_uploads import PART_BYTES, S3Uploads
+from harness.checkpoint.targets.throttle import MIB, Throttle
+from harness.errors import CorruptCheckpointError, ExternalServiceError
 
 T = TypeVar("T")
 
-_MIB = 1024 * 1024
-_PART_BYTES = 16 * _MIB
 _DELETE_BATCH = 1000
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _HINTS = {
     "NoSuchBucket": "create the bucket or correct checkpoint.remote",
     "AccessDenied": "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on this prefix",
     "403": "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on this prefix",
+    "KMS.AccessDeniedException": "allow kms:GenerateDataKey and kms:Decrypt on the key of checkpoint.s3_kms_key_id",
     "ExpiredToken": "the credentials have expired: renew them",
     "InvalidAccessKeyId": "the access key is not known to this store",
     "SignatureDoesNotMatch": "the secret key is wrong",
@@ -45,6 +46,8 @@ class S3Target:
         *,
         endpoint_url: str | None = None,
         bandwidth_limit_mib_per_second: float | None = None,
+        sse: str | None = None,
+        kms_key_id: str | None = None,
         max_attempts: int = 8,
     ) -> None:
         import boto3
@@ -52,9 +55,6 @@ class S3Target:
         from botocore.config import Config
 
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
-        if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
-            expected = "s3://bucket/prefix without empty parts, '.' and '..'"
-            raise InvalidInputError("remote", f"s3://{bucket}/{prefix}", expected)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": max_attempts},
             connect_timeout=5,
@@ -67,29 +67,33 @@ class S3Target:
         self._client: Any = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
         limit = bandwidth_limit_mib_per_second
         self._transfer = TransferConfig(
-            multipart_threshold=_PART_BYTES,
-            multipart_chunksize=_PART_BYTES,
+            multipart_threshold=PART_BYTES,
+            multipart_chunksize=PART_BYTES,
             max_concurrency=4,
             num_download_attempts=max_attempts,
-            max_bandwidth=None if limit is None else int(limit * _MIB),
+            max_bandwidth=None if limit is None else int(limit * MIB),
         )
         self._max_attempts = max_attempts
-        self._checksum = _checksum_algorithm()
+        encryption = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
+        self._uploads = S3Uploads(
+            self._client,
+            bucket,
+            checksum=_checksum_algorithm(),
+            encryption={name: value for name, value in encryption.items() if value is not None},
+            throttle=Throttle.of_mib(limit),
+        )
 
     @property
     def uri(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def put_file(self, key: str, path: Path) -> None:
-        extra = {"ChecksumAlgorithm": self._checksum}
+    def put_file(self, key: str, path: Path, *, digest: str | None = None, resume: bool = False) -> None:
         with self._explained("write", key):
-            self._client.upload_file(str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=self._transfer)
+            self._uploads.put(self._key(key), path, digest=digest, resume=resume)
 
     def put_bytes(self, key: str, data: bytes) -> None:
         with self._explained("write", key):
-            self._client.put_object(
-                Bucket=self._bucket, Key=self._key(key), Body=data, ChecksumAlgorithm=self._checksum
-            )
+            self._uploads.put_bytes(self._key(key), data)
 
     def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError
@@ -97,13 +101,7 @@ class S3Target:
         for attempt in range(5):
             try:
                 with self._explained("write", key, let_pass={"412", "409"}):
-                    self._client.put_object(
-                        Bucket=self._bucket,
-                        Key=self._key(key),
-                        Body=data,
-                        IfNoneMatch="*",
-                        ChecksumAlgorithm=self._checksum,
-                    )
+                    self._uploads.put_bytes(self._key(key), data, IfNoneMatch="*")
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
                     # Taken: by somebody else, or by this very put when its answer was lost and botocore sent it again.
@@ -186,6 +184,11 @@ class S3Target:
                 if failed:
                     first = failed[0]
                     raise ExternalServiceError(f"cannot delete {first.get('Key')}: {first.get('Message')}")
+
+    def abort_uploads(self, prefix: str, stale: Callable[[str], bool]) -> int:
+        start = len(self._prefix)
+        with self._explained("abort unfinished uploads of", prefix):
+            return self._uploads.abort(self._prefix + prefix, lambda key: stale(key[start:]))
 
     def exists(self, key: str) -> bool:
         try:
