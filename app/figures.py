@@ -101,7 +101,7 @@ def parts_figure(plan: Plan) -> Figure:
         (upper, tables.time_parts(plan.best), "Hours beyond the work"),
         (lower, tables.money_parts(plan.best), "USD beyond the work"),
     ):
-        rest = rows[rows["part"] != tables.WORK]
+        rest = tables.beyond_work(rows)
         shades = [colours[names.index(part)] for part in rest["part"]]
         axes.barh(rest["part"], rest["mean"], color=shades)
         axes.axvline(0.0, color=LIGHT.text, linewidth=0.8)

@@ -50,6 +50,7 @@ def sidebar(query: Query, link: Link | None) -> None:
                 help="Empty: the cheapest interval is looked for.",
             )
             _number("Go on with at least (nodes)", "min-nodes", given, link, whole=True, optional=True)
+            _choice("Look for the least", "objective", choices.objectives(given), given, default="cost")
             _choice("Policy", "policy", choices.policies(), given, default="spot-only")
             _choice("Simulated runs", "runs", choices.run_counts(given.get("runs")), given, default=choices.RUNS)
             _text("Seed", "seed", given, default="1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import streamlit as st
 
@@ -23,12 +24,14 @@ PAGES = (
     ("export", "Export", ":material/download:"),
     ("runs", "Runs", ":material/monitor_heart:"),
 )
+ICON = Path(__file__).with_name("icon.png")
+"""A file of ours: Streamlit would fetch a named icon for the browser's tab from the internet."""
 WITHOUT_PLAN = frozenset({"runs"})
 
 
 def run() -> None:
     """One run of the script."""
-    st.set_page_config(page_title="Spot planner", page_icon=":material/savings:", layout="wide")
+    st.set_page_config(page_title="Spot planner", page_icon=str(ICON), layout="wide")
     pages = [
         st.Page(_page(name), title=title, icon=icon, url_path=name, default=name == "plan")
         for name, title, icon in PAGES

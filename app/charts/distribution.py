@@ -27,6 +27,7 @@ def distribution_chart(
         .encode(
             x=alt.X("from:Q", title=title, scale=alt.Scale(zero=False, nice=False)),
             x2="to:Q",
+            y2=alt.datum(0),
             y=alt.Y("share_of_runs:Q", title="Share of runs", axis=alt.Axis(format="%", tickCount=4)),
             tooltip=[
                 alt.Tooltip("from:Q", format=",.2f"),

@@ -43,7 +43,7 @@ def rates_chart(rates: pd.DataFrame, *, dark: bool = False) -> Drawing:
             ],
         )
     )
-    return drawing(alt.layer(ranges, dots).properties(height=alt.Step(34)))
+    return drawing(alt.layer(ranges, dots).properties(height=60 + 34 * len(rates)))
 
 
 def survival_chart(curves: pd.DataFrame, *, dark: bool = False) -> Drawing:

@@ -38,6 +38,9 @@ LIGHT = Palette(
         "#6A3D9A",
         "#B2A100",
         "#5B4636",
+        "#A8517F",
+        "#4C8C2B",
+        "#6E7681",
     ),
 )
 DARK = Palette(
@@ -59,6 +62,9 @@ DARK = Palette(
         "#B79CED",
         "#F0E442",
         "#B08968",
+        "#C77DBB",
+        "#9BD770",
+        "#AAB2BD",
     ),
 )
 
@@ -73,6 +79,8 @@ PART_ORDER = (
     "Fewer nodes",
     "Outages",
     "Checkpoint storage",
+    "On-demand premium",
+    "Disks, hosts, transfer",
     "Refunds, missing nodes",
 )
 
@@ -84,5 +92,4 @@ def palette(dark: bool) -> Palette:
 
 def part_colours(dark: bool) -> tuple[list[str], list[str]]:
     """(parts, colours) for a scale: the same part has the same colour in every chart."""
-    colours = palette(dark).parts
-    return list(PART_ORDER), [*colours, palette(dark).quiet][: len(PART_ORDER)]
+    return list(PART_ORDER), list(palette(dark).parts)

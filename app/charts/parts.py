@@ -9,39 +9,38 @@ from app.charts.drawing import Drawing, drawing
 from app.charts.palette import part_colours
 
 
-def parts_chart(parts: pd.DataFrame, *, unit: str, number_format: str, dark: bool = False) -> Drawing:
-    """`parts` as `planner.views.tables` lays them out."""
-    overhead = parts[parts["part"] != "Work"]
-    whole = _bar(parts, unit, number_format, dark, title=f"All of it ({unit})", zero=True, legend=False)
-    rest = _bar(
-        overhead, unit, number_format, dark, title=f"What is not work, enlarged ({unit})", zero=False, legend=True
-    )
-    return drawing(alt.vconcat(whole, rest, spacing=14).resolve_scale(color="shared", x="independent"))
-
-
-def _bar(
-    rows: pd.DataFrame, unit: str, number_format: str, dark: bool, *, title: str, zero: bool, legend: bool
+def parts_chart(
+    parts: pd.DataFrame, beyond_work: pd.DataFrame, *, unit: str, number_format: str, dark: bool = False
 ) -> Drawing:
+    """`parts` and what of it is not work, both as `planner.views.tables` lays them out."""
     names, colours = part_colours(dark)
-    shown = [name for name in names if name in set(rows["part"])]
-    return drawing(
-        alt.Chart(rows)
-        .mark_bar(height=34, stroke="white" if not dark else "#0E1117", strokeWidth=0.8)
-        .encode(
-            x=alt.X("from:Q", title=title, scale=alt.Scale(zero=zero, nice=False)),
-            x2="to:Q",
-            y=alt.value(24),
-            color=alt.Color(
-                "part:N",
-                title=None,
-                scale=alt.Scale(domain=shown, range=[colours[names.index(name)] for name in shown]),
-                legend=alt.Legend(orient="bottom", columns=3, labelLimit=200) if legend else None,
-            ),
-            tooltip=[
-                alt.Tooltip("part:N"),
-                alt.Tooltip("mean:Q", title=f"mean ({unit})", format=number_format),
-                alt.Tooltip("share:Q", format=".2%"),
-            ],
+    shown = [name for name in names if name in set(parts["part"])]
+    scale = alt.Scale(domain=shown, range=[colours[names.index(name)] for name in shown])
+
+    def bar(rows: pd.DataFrame, title: str) -> alt.Chart:
+        made: alt.Chart = (
+            alt.Chart(rows)
+            .mark_bar(height=34, stroke="#0E1117" if dark else "white", strokeWidth=0.8)
+            .encode(
+                x=alt.X("from:Q", title=title, scale=alt.Scale(nice=False)),
+                x2="to:Q",
+                y=alt.value(24),
+                color=alt.Color(
+                    "part:N",
+                    title=None,
+                    scale=scale,
+                    legend=alt.Legend(orient="bottom", columns=2, labelLimit=220, direction="horizontal"),
+                ),
+                tooltip=[
+                    alt.Tooltip("part:N"),
+                    alt.Tooltip("mean:Q", title=f"mean ({unit})", format=number_format),
+                    alt.Tooltip("share:Q", title="share of this bar", format=".2%"),
+                ],
+            )
+            .properties(height=48, width="container")
         )
-        .properties(height=48, width="container")
-    )
+        return made
+
+    whole = bar(parts, f"All of it ({unit})")
+    rest = bar(beyond_work, f"What is not work, enlarged ({unit})")
+    return drawing(alt.vconcat(whole, rest, spacing=14).resolve_scale(color="shared", x="independent"))

@@ -41,7 +41,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
         )
     )
     zero = alt.Chart(pd.DataFrame([{"at": 0.0}])).mark_rule(color=colours.text).encode(x="at:Q")
-    return drawing(alt.layer(bars, zero).properties(height=alt.Step(26)))
+    return drawing(alt.layer(bars, zero).properties(height=40 + 26 * len(order)))
 
 
 def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
@@ -69,4 +69,4 @@ def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
             ],
         )
     )
-    return drawing(alt.layer(sticks, dots).properties(height=alt.Step(24)))
+    return drawing(alt.layer(sticks, dots).properties(height=40 + 24 * len(data)))

@@ -8,23 +8,26 @@ import streamlit as st
 from app import state
 from app.charts.compare import compare_chart
 from app.figure_block import figure_block
-from app.text import plain
+from app.text import plain, show_error
 from app.waiting import result_of
 from planner.views import sentences, tables
-from planner.views.compare import COLUMN_NAMES, Comparison, Scope, compare, pick, scopes
+from planner.views.compare import COLUMN_NAMES, SCOPES, Comparison, compare, pick
 from planner.views.plan import Plan
 
 
 def draw(plan: Plan) -> None:
     """The page."""
     st.title("Compare places", anchor=False)
-    offered = scopes(plan)
-    scope: Scope = (
-        st.segmented_control(
-            "What to compare", offered, default=offered[0], format_func=lambda scope: scope.label, key="compare-scope"
-        )
-        or offered[0]
+    by_name = {scope.name: scope for scope in SCOPES}
+    first = SCOPES[0].name
+    name = st.segmented_control(
+        "What to compare",
+        list(by_name),
+        default=first,
+        format_func=lambda scope: by_name[scope].label,
+        key="compare-scope",
     )
+    scope = by_name[name or first]
     try:
         found: Comparison | None = result_of(
             "compare",
@@ -32,8 +35,6 @@ def draw(plan: Plan) -> None:
             lambda say: compare(plan, scope, say),
         )
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
-        from app.text import show_error
-
         show_error(error)
         return
     if found is not None:

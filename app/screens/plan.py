@@ -76,7 +76,7 @@ def draw(plan: Plan) -> None:
         time = tables.time_parts(best)
         figure_block(
             "Where the time goes",
-            parts_chart(time, unit="hours", number_format=",.2f", dark=dark),
+            parts_chart(time, tables.beyond_work(time), unit="hours", number_format=",.2f", dark=dark),
             time,
             name="time-parts",
             alt=sentences.parts_alt("Mean time until done", time),
@@ -85,7 +85,7 @@ def draw(plan: Plan) -> None:
         money = tables.money_parts(best)
         figure_block(
             "Where the money goes",
-            parts_chart(money, unit="USD", number_format=",.2f", dark=dark),
+            parts_chart(money, tables.beyond_work(money), unit="USD", number_format=",.2f", dark=dark),
             money,
             name="money-parts",
             alt=sentences.parts_alt("Mean cost", money),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+import time
+import urllib.request
+import webbrowser
 from pathlib import Path
 
 import click
@@ -24,17 +27,18 @@ def app_directory() -> Path:
     raise InvalidInputError("dashboard", here, "an installation with the dashboard in it", "install spot-planner anew")
 
 
-def server_options(port: int, *, open_browser: bool) -> dict[str, object]:
-    """Streamlit's settings: loopback only, nothing phoned home, no traceback on the page."""
-    return {
-        "server_address": "127.0.0.1",
-        "server_port": port,
-        "server_headless": not open_browser,
-        "server_fileWatcherType": "none",
-        "browser_gatherUsageStats": False,
-        "client_showErrorDetails": "none",
-        "client_toolbarMode": "minimal",
+def server_flags(port: int) -> list[str]:
+    """Streamlit's flags: loopback only, nothing phoned home, no traceback on the page."""
+    settings = {
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
     }
+    return [f"--{name}={value}" for name, value in settings.items()]
 
 
 @click.command("dashboard")
@@ -63,12 +67,25 @@ def command(port: int, runs: Path | None, open_browser: bool) -> int:
     script = app_directory() / "main.py"
     threading.Thread(target=_warm_up, daemon=True, name="planner-warm-up").start()
 
-    from streamlit.web import bootstrap
+    if open_browser:
+        threading.Thread(target=_open_when_up, args=(port,), daemon=True, name="planner-browser").start()
 
-    options = server_options(port, open_browser=open_browser)
-    bootstrap.load_config_options(options)
-    bootstrap.run(str(script), False, [], options)
+    from streamlit.web.cli import main as streamlit
+
+    # Headless, so that a first start does not ask for an e-mail address; the browser is opened here instead.
+    streamlit(["run", str(script), *server_flags(port)], standalone_mode=False)
     return EXIT_DONE
+
+
+def _open_when_up(port: int) -> None:
+    """Open the browser as soon as the server answers."""
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1.0):
+                webbrowser.open(f"http://127.0.0.1:{port}/")
+                return
+        except OSError:
+            time.sleep(0.1)
 
 
 def _warm_up() -> None:

@@ -9,6 +9,7 @@ from planner import render
 from planner.catalogue import Catalogue, Instance
 from planner.completion import DEFAULT_RUNS
 from planner.hazards import hazard_sources
+from planner.ranking import OBJECTIVES
 from planner.scenario import Policy
 from planner.views.link import EXAMPLE, Link, fields_by_key, keys_by_path
 from planner.views.market import Live
@@ -58,6 +59,11 @@ def policies() -> tuple[str, ...]:
     annotation = Policy.model_fields["name"].annotation
     words = [word for part in typing.get_args(annotation) for word in typing.get_args(part)]
     return tuple(str(word) for word in words)
+
+
+def objectives(given: typing.Mapping[str, str]) -> tuple[str, ...]:
+    """What the best place may be best at: meeting a deadline only where there is one."""
+    return tuple(name for name in OBJECTIVES if name != "deadline" or "deadline-hours" in given)
 
 
 def run_counts(chosen: str | None) -> tuple[str, ...]:

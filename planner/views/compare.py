@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from planner.evaluate import Candidate, evaluate
-from planner.places import Rejected, find_places
-from planner.ranking import best_of, ranked, ties
-from planner.views.link import changed, resolve
+from planner.compare import compare as compare_places
+from planner.evaluate import Candidate
+from planner.layers import Layered
+from planner.places import Rejected
+from planner.selection import Wanted, select
 from planner.views.plan import Plan, Say
 from planner.views.tables import candidate_rows
 
@@ -68,38 +69,57 @@ class Comparison:
 
 
 ZONES = Scope("zones", "Zones of this type")
+SIZES = Scope("sizes", "1 to 8 nodes of this type")
+ACCELERATOR = Scope("accelerator", "Types with this accelerator")
+EVERYTHING = Scope("everything", "Every type and zone")
+SCOPES = (ZONES, SIZES, ACCELERATOR, EVERYTHING)
 
-
-def scopes(plan: Plan) -> tuple[Scope, ...]:
-    """What can be compared for a plan."""
-    del plan
-    return (ZONES,)
+_SIZES = (1, 2, 4, 8)
 
 
 def compare(plan: Plan, scope: Scope, say: Say | None = None) -> Comparison:
-    """Every place of the scope, whatever place the plan was narrowed to."""
-    del scope
-    query = changed(plan.link.query, {"region": None, "zone": None})
-    link = plan.link if query == plan.link.query else resolve(query, plan.link.knowledge.catalogue)
-    if link is plan.link:
-        order, rejected, best, tied = plan.candidates, plan.rejected, plan.best, plan.ties
-    else:
-        assert link.completed.instance is not None
-        places, left_out = find_places(
-            link.knowledge.catalogue, link.layered, [link.completed.instance], [link.completed["fleet.nodes"]]
-        )
-        found = evaluate(
-            link.layered,
-            link.knowledge,
-            places,
-            progress=None if say is None else lambda done, total: say("comparing places", done, total),
-            tick=None if say is None else lambda: say("comparing places", -1, -1),
-        )
-        order, rejected = ranked(found.candidates), (*left_out, *found.rejected)
-        mine = next((c for c in order if (c.offer, c.nodes) == (plan.best.offer, plan.best.nodes)), None)
-        best = mine or best_of(order) or plan.best
-        tied = ties(order, best)
-    return Comparison(ZONES, order, candidate_rows(order, best, tied), tuple(rejected), ())
+    """Every place of the scope, whatever place the plan was narrowed to, ranked by the link's objective.
+
+    Raises InvalidInputError where nothing of the scope can be used.
+    """
+    link, instance = plan.link, plan.best.completed.instance
+    assert instance is not None
+    if scope == ZONES and link.get("region") is None and link.get("zone") is None:
+        order, best, tied = plan.candidates, plan.best, plan.ties
+        return Comparison(scope, order, candidate_rows(order, best, tied), plan.rejected, ())
+    wanted = Wanted(
+        accelerator=instance.accelerator if scope == ACCELERATOR else None,
+        reference=None if scope == ZONES else f"{instance.name}:{plan.best.nodes}",
+        node_counts=tuple(sorted({*_SIZES, plan.best.nodes})) if scope == SIZES else (),
+    )
+    layered = _anywhere(link.layered, any_type=scope in (ACCELERATOR, EVERYTHING))
+    found = compare_places(
+        layered,
+        link.knowledge,
+        select(layered, link.knowledge, wanted),
+        objective=link.objective,
+        progress=None if say is None else lambda done, total: say("comparing places", done, total),
+    )
+    mine = next((c for c in found.candidates if (c.offer, c.nodes) == (plan.best.offer, plan.best.nodes)), None)
+    rows = candidate_rows(found.candidates, mine, [c for c in found.ties if c is not mine])
+    return Comparison(scope, found.candidates, rows, found.rejected, found.warnings)
+
+
+def _anywhere(layered: Layered, *, any_type: bool) -> Layered:
+    """The scenario without its place, and without its type and what belongs to that."""
+    scenario = layered.scenario
+    fleet: dict[str, None] = {"region": None, "zone": None}
+    market: dict[str, None] = {}
+    if any_type:
+        fleet |= {"provider": None, "instance": None}
+        market = {"spot_usd_per_hour": None, "on_demand_usd_per_hour": None}
+    changed = scenario.model_copy(
+        update={
+            "fleet": scenario.fleet.model_copy(update=fleet),
+            "market": scenario.market.model_copy(update=market),
+        }
+    )
+    return replace(layered, scenario=changed)
 
 
 def pick(found: Comparison, index: int) -> dict[str, str | None]:

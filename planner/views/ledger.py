@@ -19,6 +19,7 @@ SECTIONS = {
     "checkpoint": "Checkpoint",
     "restart": "Restart",
     "storage": "Storage",
+    "bill": "Rest of the bill",
     "policy": "Policy",
     "simulation": "Simulation",
 }
@@ -73,7 +74,7 @@ def _field(link: Link, value: Value) -> Entry:
         about |= {other for path, other in keys_by_path().items() if path[:2] == ("market", "provision")}
     assumed = value.assumption
     return Entry(
-        section=SECTIONS[section],
+        section=SECTIONS.get(section, section.capitalize()),
         name=assumed.name if assumed else name,
         text=_text(value.value),
         shown=render.number(value.value),

@@ -16,7 +16,8 @@ from harness.errors import InvalidInputError, did_you_mean, nearest
 from planner.catalogue import Catalogue
 from planner.completion import Completed, Knowledge, complete
 from planner.layers import FieldPath, Given, Layered, layer
-from planner.options import BoundedNumber, Field, Words, scenario_fields
+from planner.options import BoundedNumber, Field, OneOf, Words, scenario_fields
+from planner.ranking import OBJECTIVES, Objective
 
 EXAMPLE: Mapping[str, str] = {"instance": "p4d.24xlarge", "work-hours": "100", "checkpoint-gib": "50"}
 """What an empty link shows."""
@@ -27,6 +28,8 @@ ASSUME = "assume"
 EXTRA_KEYS: Mapping[str, Any] = {
     "hazard": Words(),
     "step-seconds": BoundedNumber(above=0.0),
+    "objective": OneOf(OBJECTIVES),
+    "deadline-probability": BoundedNumber(above=0.0, at_most=1.0),
     "run-id": Words(),
     "remote": Words(),
     "local-directory": Words(),
@@ -75,6 +78,19 @@ class Link:
     def get(self, key: str) -> str | None:
         """The text of `key`; None when it is not given."""
         return dict(self.query).get(key)
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Seconds per training step; None: not given."""
+        text = self.get("step-seconds")
+        return None if text is None else float(text)
+
+    @property
+    def objective(self) -> Objective:
+        """What the best place is best at."""
+        name, probability = self.get("objective"), self.get("deadline-probability")
+        default = Objective()
+        return Objective(name or default.name, default.probability if probability is None else float(probability))
 
 
 @cache
@@ -182,6 +198,8 @@ def _built(query: Query, catalogue: Catalogue, corrections: tuple[Correction, ..
                 raise InvalidInputError(f"{ASSUME} {name}", number, "a number") from None
             except InvalidInputError as error:
                 raise InvalidInputError(f"{ASSUME} {name}", error.value, error.expected, error.hint) from None
+    if dict(query).get("objective") == "deadline" and layered.scenario.job.deadline_hours is None:
+        raise InvalidInputError("objective", "deadline", "cost or time where no deadline-hours is given")
     knowledge = Knowledge(catalogue, assumptions, hazard=dict(query).get("hazard"))
     completed = complete(layered, knowledge)
     completed.to_spec(interval_hours=completed["job.work_hours"])

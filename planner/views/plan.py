@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from harness.errors import InvalidInputError
 from planner import render
-from planner.evaluate import SWEEP_RUNS, Candidate, Tick, evaluate
-from planner.options import BoundedNumber
-from planner.places import Rejected, find_places, require_places
-from planner.ranking import best_of, if_real, ranked, ties
+from planner.bill import Extras
+from planner.evaluate import SLOW_SWEEP_RUNS, SWEEP_RUNS, Candidate, Effort, Tick, evaluate
+from planner.places import Rejected
+from planner.ranking import Objective, best_of, if_real, ranked, ties
 from planner.recommend import warnings_about
+from planner.selection import Wanted, select
 from planner.views.link import Link
+from simulator.engine import supports
+from simulator.spec import PriceSeries, Spec
 from simulator.sweep import Sweep, sweep
 
 Say = Callable[[str, int, int], None]
@@ -41,46 +44,50 @@ def make_plan(link: Link, say: Say | None = None) -> Plan:
 
     Raises InvalidInputError in the user's words where no place can be used.
     """
-    name = link.completed["fleet.instance"]
-    instance = link.completed.instance
-    if instance is None:
-        raise InvalidInputError("instance", name, "a known instance type")
-    places, rejected = find_places(link.knowledge.catalogue, link.layered, [instance], [link.completed["fleet.nodes"]])
-    require_places(places, rejected, name)
+    objective = link.objective
+    selection = select(link.layered, link.knowledge, Wanted())
     found = evaluate(
         link.layered,
         link.knowledge,
-        places,
-        step_seconds=step_seconds(link),
+        selection.places,
+        step_seconds=link.step_seconds,
+        effort=Effort(minimise=minimised(objective)),
         progress=_saying(say, "comparing places"),
         tick=_ticking(say, "comparing places"),
     )
-    order = ranked(found.candidates)
-    best = best_of(order)
+    order = ranked(found.candidates, objective)
+    best = best_of(order, objective)
     assert best is not None, "evaluate raises when nothing is left"
+    spec = billed(best)
     curve = sweep(
-        best.spec,
-        runs=min(best.completed.runs, SWEEP_RUNS),
+        spec,
+        runs=min(best.completed.runs, SWEEP_RUNS if supports(spec) else SLOW_SWEEP_RUNS),
         seed=best.completed.seed,
         progress=_saying(say, "trying intervals"),
     )
-    odd = if_real(order, best)
+    odd = if_real(order, best, objective)
     return Plan(
         link=link,
         best=best,
         candidates=order,
         if_real=odd,
-        ties=ties(order, best),
-        rejected=(*rejected, *found.rejected),
+        ties=ties(order, best, objective),
+        rejected=(*selection.rejected, *found.rejected),
         curve=curve,
         warnings=warnings_about(best, odd),
     )
 
 
-def step_seconds(link: Link) -> float | None:
-    """Seconds per training step as the link gives them."""
-    text = link.get("step-seconds")
-    return None if text is None else BoundedNumber(above=0.0).read(text)
+def minimised(objective: Objective) -> str:
+    """What the interval is chosen for."""
+    return "time" if objective.name == "time" else "cost"
+
+
+def billed(candidate: Candidate) -> Spec:
+    """What was simulated, with disks and the rendezvous host in the price of a node-hour, as the search has it."""
+    extras = Extras.of(candidate.completed)
+    beside = extras.disk_usd_per_node_hour + extras.rendezvous_usd_per_hour / candidate.nodes
+    return dataclasses.replace(candidate.spec, price=PriceSeries.constant(candidate.spot_usd_per_hour + beside))
 
 
 def _saying(say: Say | None, what: str) -> Callable[[int, int], None] | None:

@@ -92,4 +92,4 @@ def run_sentence(view: RunView) -> str:
 
 def link_text(base: str, query: Query) -> str:
     """The URL that reproduces a plan: `base` (a page of the dashboard, its own query ignored) with `query`."""
-    return f"{base.split('?')[0]}?{urlencode(query)}"
+    return f"{base.split('?')[0].rstrip('/')}/?{urlencode(query)}"

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from planner.evaluate import Candidate, priced
+from planner.bill import Extras
+from planner.evaluate import Candidate
 from planner.hazards import HazardSource
 from planner.places import Rejected
-from planner.ranking import is_starred
+from planner.ranking import is_starred, pareto_set
 from planner.views.plan import Plan
 from simulator.runs import PARTS
 from simulator.statistics import Summary
@@ -46,6 +47,8 @@ PART_NAMES = {
     "outage_hours": "Outages",
 }
 STORAGE = "Checkpoint storage"
+PREMIUM = "On-demand premium"
+BESIDE = "Disks, hosts, transfer"
 UNBILLED = "Refunds, missing nodes"
 
 
@@ -133,19 +136,29 @@ def time_parts(candidate: Candidate) -> pd.DataFrame:
 def money_parts(candidate: Candidate) -> pd.DataFrame:
     """Mean dollars of each part of the bill: they add up to the mean cost.
 
-    Each billed part is its node-hours on the whole fleet at the spot price; what that counts too much or too little
-    (refunded first hours, nodes that are missing while others wait) is one row of its own, negative where it saves.
+    Each billed part is its node-hours on the whole fleet at the spot price; what on-demand hours cost above that is a
+    row of its own, and so is what is counted too much or too little by it (refunded first hours, nodes that are missing
+    while others wait): negative where it saves.
     """
     runs, nodes = candidate.runs, candidate.nodes
     price = candidate.spot_usd_per_hour
-    total = float(priced(runs, price, candidate.on_demand_usd_per_hour).mean())
+    total = float(candidate.costs.mean())
+    premium = (candidate.on_demand_usd_per_hour or 0.0) - price
     parts = {WORK: runs.spec.work_hours * nodes * price}
     parts |= {
         PART_NAMES[name]: float(getattr(runs, name).mean()) * nodes * price for name in PARTS if name != "waiting_hours"
     }
     parts[STORAGE] = float(runs.storage_usd.mean())
+    parts[PREMIUM] = float(runs.on_demand_hours.mean()) * premium
+    parts[BESIDE] = float(Extras.of(candidate.completed).spot_usd(runs).mean())
     parts[UNBILLED] = total - sum(parts.values())
     return _laid_out(parts)
+
+
+def beyond_work(parts: pd.DataFrame) -> pd.DataFrame:
+    """The parts other than work, laid end to end from 0."""
+    rest = parts[parts["part"] != WORK]
+    return _laid_out(dict(zip(rest["part"], rest["mean"], strict=True)))
 
 
 def _laid_out(parts: dict[str, float]) -> pd.DataFrame:
@@ -173,7 +186,7 @@ def candidate_rows(
 ) -> pd.DataFrame:
     """Candidates as rows: cost and time with uncertainty, interval, price, savings, and what needs a second look."""
     tied = {id(candidate) for candidate in ties}
-    front = pareto({id(c): (c.cost_usd.mean, c.makespan_hours.mean) for c in ordered})
+    front = {id(candidate) for candidate in pareto_set(ordered)}
     rows = [
         {
             "standing": THIS_PLAN if c is best else ("tied with it" if id(c) in tied else ""),
@@ -203,17 +216,6 @@ def candidate_rows(
         for c in ordered
     ]
     return pd.DataFrame(rows)
-
-
-def pareto(points: dict[int, tuple[float, float]]) -> set[int]:
-    """Keys of the points that no other point beats in both coordinates (smaller is better)."""
-    front: set[int] = set()
-    least = math.inf
-    for key, (_, second) in sorted(points.items(), key=lambda item: item[1]):
-        if second < least:
-            front.add(key)
-            least = second
-    return front
 
 
 def rejected_rows(rejected: Sequence[Rejected]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from planner.distributions import at_rate
 from planner.evaluate import Candidate, with_lifetime
 from planner.hazards import HazardSource, hazard_sources
 from planner.views.link import changed, resolve
-from planner.views.plan import Plan, Say
+from planner.views.plan import Plan, Say, billed
 from simulator.provision import ConstantProvision
 from simulator.simulate import simulate
 from simulator.spec import PriceSeries, Spec
@@ -47,7 +47,7 @@ def tornado(plan: Plan, say: Say | None = None) -> pd.DataFrame:
     Sorted by the largest change of cost of each name.  A change under which the job cannot finish has no numbers.
     """
     best = plan.best
-    base = simulate(best.spec, runs=RUNS, seed=best.completed.seed)
+    base = simulate(billed(best), runs=RUNS, seed=best.completed.seed)
     cost, makespan = float(base.cost_usd.mean()), float(base.makespan_hours.mean())
     changes = tuple(_changes(plan))
     rows: list[dict[str, object]] = []
@@ -106,12 +106,12 @@ def _row(
 
 def _changes(plan: Plan) -> Iterator[Change]:
     best = plan.best
-    spec, completed = best.spec, best.completed
+    spec, completed = billed(best), best.completed
     yield from _hazard_changes(plan)
     price = best.spot_usd_per_hour
     for side, factor in (("low", 1.0 - PRICE_SHARE), ("high", 1.0 + PRICE_SHARE)):
-        series = PriceSeries.constant(price * factor)
-        yield Change("spot price", side, f"{render.usd(price * factor)}/h", dataclasses.replace(spec, price=series))
+        other = PriceSeries.constant(spec.price.usd_per_hour[0] + price * (factor - 1.0))
+        yield Change("spot price", side, f"{render.usd(price * factor)}/h", dataclasses.replace(spec, price=other))
     for side, factor in (("low", 0.5), ("high", 2.0)):
         startup = spec.startup_hours * factor
         if startup > 0.0:
@@ -123,9 +123,7 @@ def _changes(plan: Plan) -> Iterator[Change]:
             yield Change("wait for capacity", side, render.duration(wait.hours * factor * 3600.0), longer)
         size = completed["job.checkpoint_gib"] * factor
         if size > 0.0:
-            resized = _resized(plan, size)
-            if resized is not None:
-                yield Change("checkpoint size", side, f"{size:,.4g} GiB", resized)
+            yield Change("checkpoint size", side, f"{size:,.4g} GiB", _resized(plan, size))
     for side, success in (("low", 0.0), ("high", 1.0)):
         if success != spec.notice_success:
             shown = "never acted on" if success == 0.0 else "always acted on"
@@ -133,28 +131,28 @@ def _changes(plan: Plan) -> Iterator[Change]:
 
 
 def _hazard_changes(plan: Plan) -> Iterator[Change]:
-    best = plan.best
+    best, spec = plan.best, billed(plan.best)
     hazard = best.completed.hazard
     if hazard is None:
         rate = best.completed["market.rate_per_hour"]
         for side, factor in (("low", 0.5), ("high", 2.0)):
-            lifetime = at_rate(best.spec.lifetime, rate, rate * factor) if rate > 0.0 else None
+            lifetime = at_rate(spec.lifetime, rate, rate * factor) if rate > 0.0 else None
             if lifetime is not None:
-                yield Change("interruption rate", side, f"{rate * factor:.3g}/h", with_lifetime(best.spec, lifetime))
+                yield Change("interruption rate", side, f"{rate * factor:.3g}/h", with_lifetime(spec, lifetime))
         return
     for side, end in (("low", hazard.rate_low_per_hour), ("high", hazard.rate_high_per_hour)):
         if end is not None and end > 0.0 and end != hazard.rate_per_hour:
             changed_to = f"{end:.3g}/h ({hazard.name}, {side} end)"
-            yield Change("interruption rate", side, changed_to, with_lifetime(best.spec, hazard.lifetime_at(end)))
+            yield Change("interruption rate", side, changed_to, with_lifetime(spec, hazard.lifetime_at(end)))
     for source in sources(plan):
         if source.name != hazard.name:
-            spec = dataclasses.replace(
-                best.spec,
+            other = dataclasses.replace(
+                spec,
                 lifetime=source.lifetime,
                 rate_events=source.events,
                 rate_exposure_hours=source.exposure_hours,
             )
-            yield Change(f"if {source.name} is right", "other", f"{source.rate_per_hour:.3g}/h", spec)
+            yield Change(f"if {source.name} is right", "other", f"{source.rate_per_hour:.3g}/h", other)
 
 
 def sources(plan: Plan) -> tuple[HazardSource, ...]:
@@ -168,9 +166,9 @@ def sources(plan: Plan) -> tuple[HazardSource, ...]:
     )  # fmt: skip
 
 
-def _resized(plan: Plan, size_gib: float) -> Spec | None:
+def _resized(plan: Plan, size_gib: float) -> Spec:
     """The plan's job with another checkpoint size: what is derived from it is derived anew."""
     best = plan.best
     link = resolve(changed(plan.link.query, {"checkpoint-gib": f"{size_gib:.6g}"}), plan.link.knowledge.catalogue)
     completed = complete(link.layered, link.knowledge, offer=best.offer, nodes=best.nodes)
-    return completed.to_spec(interval_hours=best.interval.hours)
+    return dataclasses.replace(completed.to_spec(interval_hours=best.interval.hours), price=billed(best).price)
