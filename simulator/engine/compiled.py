@@ -25,6 +25,7 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 _config: Any = numba.config
+_njit: Any = numba.njit
 _ROOM = Path(__file__).resolve().parent.parent
 _FOLDERS = ("adaptive", "engine", "lifetimes", "replay")
 
@@ -125,6 +126,26 @@ class _Cache(FunctionCache):
         on_compile(f"compiled {self._what} in {time.perf_counter() - self._started:.1f} s")
 
 
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that kernels call: no allocation, and so no reference counting.
+
+    numba counts references to every array that crosses a call, with atomic instructions that cost more than most of
+    these functions' work; without allocations there is nothing to count.
+    """
+    return _njit(error_model="numpy", _nrt=False)(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`helper`, inlined into its callers."""
+    return _njit(error_model="numpy", _nrt=False, forceinline=True)(function)  # type: ignore[no-any-return]
+
+
+def vectorized(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`inlined` for minima over arrays without NaN: order and signed zeros are free, so that they become vectors."""
+    options = {"error_model": "numpy", "_nrt": False, "forceinline": True, "fastmath": {"nnan", "nsz"}}
+    return _njit(**options)(function)  # type: ignore[no-any-return]
+
+
 def kernel(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile an entry point: releases the interpreter lock, IEEE arithmetic, kept on disk when a folder is writable.
 
@@ -132,7 +153,7 @@ def kernel(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+        dispatcher: Any = _njit(nogil=True, error_model="numpy")(function)
         if cache_folder() is not None and not _config.DISABLE_JIT:
             dispatcher._cache = _Cache(dispatcher.py_func, what)
         return dispatcher  # type: ignore[no-any-return]

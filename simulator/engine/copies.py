@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import numba
+from simulator.engine.compiled import inlined
 
 
-@numba.njit(forceinline=True)
+@inlined
 def place(start, index, keep):
     """Where the `index`-th oldest copy lies."""
     at = start + index
     return at - keep if at >= keep else at
 
 
-@numba.njit(forceinline=True)
+@inlined
 def push(ring, good, start, count, keep, progress):
     """A copy becomes durable; its verdict is open.  Returns the ring's start and count.
 
@@ -40,7 +40,7 @@ def push(ring, good, start, count, keep, progress):
     return start, count + 1
 
 
-@numba.njit(forceinline=True)
+@inlined
 def add_copies(
     ring, good, tracked, start, count, keep, copy_hours, puts, newest, added, progress, cycle, durable_at, cycle_time
 ):

@@ -10,41 +10,60 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from simulator.lifetimes import compiled
-from simulator.lifetimes.kernels import EXPONENTIAL, PROVISION_CONSTANT, TRACE
+from simulator.engine.compiled import helper, inlined
+from simulator.lifetimes import kernels
+from simulator.lifetimes.kernels import (
+    BATHTUB,
+    EXPONENTIAL,
+    PROVISION_CONSTANT,
+    PROVISION_EXPONENTIAL,
+    TRACE,
+    WEIBULL,
+)
 
-_inverse = compiled.lifetime_inverse
-_wait = compiled.provision_wait
-_trace_wait = compiled.trace_wait
-_trace_lifetime = compiled.trace_lifetime
+_weibull_inverse = helper(kernels.weibull_inverse)
+_bathtub_inverse = helper(kernels.bathtub_inverse)
+_empirical_inverse = helper(kernels.empirical_inverse)
+_trace_wait = helper(kernels.trace_wait)
+_trace_lifetime = helper(kernels.trace_lifetime)
+_exponential_wait = helper(kernels.exponential_wait)
+_empirical_wait = helper(kernels.empirical_wait)
 
 
-@numba.njit(forceinline=True, error_model="numpy")
+@inlined
 def wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, asked):
     """From the request to the node's arrival; in a trace it also waits for capacity from then on.
 
     `asked` is the moment of the request on the trace's own clock.
     """
-    wait = provision[0] if provision_kind == PROVISION_CONSTANT else _wait(provision_kind, provision, u)
+    if provision_kind == PROVISION_CONSTANT:
+        wait = provision[0]
+    elif provision_kind == PROVISION_EXPONENTIAL:
+        wait = _exponential_wait(u, provision[0])
+    else:
+        wait = _empirical_wait(u, provision)
     if lifetime_kind == TRACE:
         wait += _trace_wait(asked + wait, lifetime)
     return wait
 
 
-@numba.njit(forceinline=True, error_model="numpy")
+@inlined
 def lifetime_hours(kind, packed, hazard, arrived):
     """The age at which the cumulative hazard reaches `hazard`; in a trace, the time to its next loss."""
     if kind == EXPONENTIAL:
         return hazard / packed[0] if packed[0] > 0.0 else math.inf
     if kind == TRACE:
         return _trace_lifetime(arrived, packed)
-    return _inverse(kind, packed, hazard)
+    if kind == WEIBULL:
+        return _weibull_inverse(hazard, packed[0], packed[1])
+    if kind == BATHTUB:
+        return _bathtub_inverse(hazard, packed[0], packed[1], packed[2], packed[3], packed[4], packed[5])
+    return _empirical_inverse(hazard, packed)
 
 
-@numba.njit(forceinline=True, error_model="numpy")
+@inlined
 def price_integral(hours, starts, values, sums, cells, cells_per_hour):
     """∫₀^hours price dt of a piecewise constant price.
 

@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from simulator.engine import layout
-from simulator.engine.compiled import kernel
+from simulator.engine.compiled import helper, inlined, kernel, vectorized
 from simulator.engine.copies import add_copies, place
 from simulator.engine.fates import lifetime_hours, price_integral, wait_hours
 from simulator.engine.layout import TOLERANCE
@@ -39,14 +38,28 @@ REQUESTED, UP, STARTING, READY, MEMBER, LEAVING = range(6)
 WAITING, STARTUP, TRAINING, IDLE, EMERGENCY, DETECT, RENDEZVOUS, JOIN, SHORT, ENDING = range(10)
 
 
-@numba.njit(error_model="numpy")
+@helper
 def fill_hits(acquisition, node, run, key0, key1, units):
     """The uniforms that decide which others go with this reclaim, as vector instructions."""
     for other in range(units.size):
         units[other] = one_unit(acquisition, node, run, BULK | np.uint64(other), key0, key1)
 
 
-@numba.njit(forceinline=True)
+@vectorized
+def earliest(when):
+    """The earliest moment, the last of the nodes whose event falls on it, and how many there are (within 1 µs)."""
+    soonest = math.inf
+    for node in range(when.size):
+        soonest = min(soonest, when[node])
+    at, ties = -1, 0
+    for node in range(when.size):
+        is_now = when[node] <= soonest + TOLERANCE
+        at = max(at, node if is_now else -1)
+        ties += 1 if is_now else 0
+    return soonest, at, ties
+
+
+@inlined
 def next_kind(state, ready_at, notice_at, reclaim_at):
     """What a node's next event is."""
     if state == REQUESTED:
@@ -56,7 +69,7 @@ def next_kind(state, ready_at, notice_at, reclaim_at):
     return NOTICED if notice_at <= reclaim_at + TOLERANCE else RECLAIM
 
 
-@numba.njit(error_model="numpy")
+@helper
 def take_in(state):
     """Newcomers that are ready become members as a rendezvous begins; how many."""
     taken = 0
@@ -128,26 +141,25 @@ def fleet_runs(
             when[j] = wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, offset)
         phase, since, phase_end, now = WAITING, 0.0, math.inf, 0.0
         finished, last_reclaim, saved_progress = False, -1.0, 0.0
+        stale, soonest, ties, announced = True, math.inf, 0, 0
+        filled_node, filled_acquisition = -1, np.uint64(0)
         while True:
-            j, soonest, second = -1, math.inf, math.inf
-            for m in range(nodes):
-                if when[m] < soonest:
-                    second, soonest, j = soonest, when[m], m
-                elif when[m] < second:
-                    second = when[m]
-            kind = RECLAIM
-            if second <= soonest + TOLERANCE or phase_end <= soonest + TOLERANCE:
-                # At one moment: the job's own events, then startups' ends, arrivals, notices, reclaims.
-                kind = RECLAIM + 1
-                for m in range(nodes):
-                    if when[m] <= soonest + TOLERANCE:
-                        other = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
-                        if other < kind:
-                            j, kind = m, other
-            elif j >= 0:
-                kind = next_kind(state[j], ready_at[j], notice_at[j], reclaim_at[j])
-            joins_first = kind <= ARRIVAL and phase in (WAITING, SHORT) and soonest <= phase_end + TOLERANCE
-            if phase_end <= soonest + TOLERANCE and not joins_first:
+            if stale:
+                soonest, j, ties = earliest(when)
+                stale = False
+            # At one moment: the job's own events, then startups' ends, arrivals, notices, reclaims.  Only for a start
+            # or the end of a wait do those who come at that moment count.
+            if phase_end <= soonest + TOLERANCE:
+                comes_first = False
+                if soonest <= phase_end + TOLERANCE and phase in (WAITING, SHORT):
+                    for m in range(nodes):
+                        if when[m] <= soonest + TOLERANCE:
+                            other = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
+                            comes_first = comes_first or other <= ARRIVAL
+                own_event = not comes_first
+            else:
+                own_event = False
+            if own_event:
                 now = phase_end
                 if phase == WAITING:
                     up = 0
@@ -354,11 +366,20 @@ def fleet_runs(
                     phase_end = min(phase_end, join_at)
                 continue
 
+            kind = next_kind(state[j], ready_at[j], notice_at[j], reclaim_at[j])
+            if ties > 1:
+                for m in range(nodes):
+                    if when[m] <= soonest + TOLERANCE:
+                        other = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
+                        if other < kind:
+                            j, kind = m, other
+            stale = True
             now = max(now, when[j])
             if kind == ARRIVAL:
                 # Arrivals: each node's fate is drawn.
                 moment = now
-                for j in range(nodes):
+                from_node, to_node = (0, nodes) if ties > 1 else (j, j + 1)
+                for j in range(from_node, to_node):
                     if state[j] != REQUESTED or when[j] > moment + TOLERANCE:
                         continue
                     now = max(moment, when[j])
@@ -373,7 +394,7 @@ def fleet_runs(
                     ready_at[j] = now + startup
                     spent[j] = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
                     when[j] = min(notice_at[j], reclaim_at[j])
-                    if elastic and bulk > 0.0:
+                    if announced > 0 and bulk > 0.0:
                         # Whom an announced event will take is under its notice from the arrival on.
                         for m in range(nodes):
                             if left_for[m] == m and state[m] == LEAVING:
@@ -436,8 +457,10 @@ def fleet_runs(
                     gone_members = 1
                 else:
                     left_for[j] = j
-                    if bulk > 0.0:
+                    announced += 1
+                    if bulk > 0.0 and (filled_node != j or filled_acquisition != acquisitions[j]):
                         fill_hits(acquisitions[j], np.uint64(j), run, key0, key1, hits)
+                        filled_node, filled_acquisition = j, acquisitions[j]
                     for m in range(nodes):
                         if state[m] != LEAVING and (
                             m == j or (bulk > 0.0 and hits[m] < bulk and state[m] != REQUESTED)
@@ -459,11 +482,14 @@ def fleet_runs(
                 if bulk > 0.0:
                     for trigger in range(nodes):
                         if state[trigger] != REQUESTED and reclaim_at[trigger] <= now + TOLERANCE:
-                            fill_hits(acquisitions[trigger], np.uint64(trigger), run, key0, key1, hits)
+                            if filled_node != trigger or filled_acquisition != acquisitions[trigger]:
+                                fill_hits(acquisitions[trigger], np.uint64(trigger), run, key0, key1, hits)
+                                filled_node, filled_acquisition = trigger, acquisitions[trigger]
                             for m in range(nodes):
                                 if hits[m] < bulk and m != trigger and state[m] != REQUESTED:
                                     taken[m] = True
                 paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
+                vanished = False
                 for m in range(nodes):
                     if taken[m]:
                         reclaimed += 1
@@ -478,21 +504,28 @@ def fleet_runs(
                         if not (refund and age < 1.0 - TOLERANCE):
                             billed += age
                             cost += paid - spent[m]
+                        if left_for[m] == m:
+                            announced -= 1
+                            left_for[m] = -1
+                            vanished = m != j or vanished
                         state[m] = REQUESTED
                         acquisitions[m] += one
                         u = 0.5
                         if provision_kind != PROVISION_CONSTANT:
                             u = one_unit(acquisitions[m], np.uint64(m), run, PROVISION, key0, key1)
                         when[m] = now + wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, now + offset)
-                    elif state[m] == LEAVING and left_for[m] != m and taken[left_for[m]]:
-                        # The event that it left for does not happen: it comes back, with no second startup.
-                        left_for[m] = -1
-                        if phase == WAITING:
-                            state[m] = UP
-                            phase_end = now
-                        else:
-                            state[m] = STARTING
-                            when[m] = min(when[m], ready_at[m])
+                if vanished:
+                    # Announced events that do not happen, because their node went with another: who left for one of
+                    # them comes back, with no second startup.
+                    for m in range(nodes):
+                        if state[m] == LEAVING and left_for[m] != m and taken[left_for[m]]:
+                            left_for[m] = -1
+                            if phase == WAITING:
+                                state[m] = UP
+                                phase_end = now
+                            else:
+                                state[m] = STARTING
+                                when[m] = min(when[m], ready_at[m])
                 members -= gone_members
                 ready -= gone_ready
                 if now > horizon or interruptions > most:

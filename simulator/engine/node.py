@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from simulator.engine import layout
-from simulator.engine.compiled import kernel
+from simulator.engine.compiled import inlined, kernel
 from simulator.engine.fates import lifetime_hours, price_integral, wait_hours
 from simulator.engine.philox import CORRUPTION, PROVISION, fill_acquisitions, fill_units
 from simulator.lifetimes.kernels import PROVISION_CONSTANT
@@ -34,7 +33,7 @@ _BLOCK = 8  # draws are made this many at a time, as vector instructions
 _LARGEST_BLOCK = 64
 
 
-@numba.njit(forceinline=True)
+@inlined
 def _push(ring, good, start, count, keep, progress):
     """A new newest copy; the oldest goes when the ring is full.  Returns the ring's start and count."""
     if count == keep:

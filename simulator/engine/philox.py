@@ -13,8 +13,9 @@ may meet a word.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from simulator.engine.compiled import helper, inlined
 
 _U = np.uint64
 _MASK = _U(0xFFFFFFFF)
@@ -28,14 +29,14 @@ ACQUISITION, PROVISION, BULK, CORRUPTION, RUN = (_U(stream << 24) for stream in 
 """Fourth counter word of each stream; BULK adds the other node's index."""
 
 
-@numba.njit(forceinline=True)
+@inlined
 def _round(c0, c1, c2, c3, k0, k1):
     product0 = c0 * _M0
     product1 = c2 * _M1
     return (product1 >> _S32) ^ c1 ^ k0, product1 & _MASK, (product0 >> _S32) ^ c3 ^ k1, product0 & _MASK
 
 
-@numba.njit(forceinline=True)
+@inlined
 def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds on four counter words under two key words (all uint64 < 2³²); four words."""
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
@@ -59,7 +60,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return _round(c0, c1, c2, c3, k0, k1)
 
 
-@numba.njit(forceinline=True)
+@inlined
 def unit(a, b):
     """A uniform strictly inside (0, 1) from two words: 27 + 26 bits, in the middle of its cell of 2⁻⁵³."""
     bits = ((a >> _S5) << _S26) | (b >> _S6)
@@ -67,14 +68,14 @@ def unit(a, b):
     return min((np.float64(np.int64(bits)) + 0.5) * _SCALE, _LARGEST)
 
 
-@numba.njit(forceinline=True)
+@inlined
 def two_units(c0, c1, c2, c3, k0, k1):
     """The two uniforms of one block."""
     w0, w1, w2, w3 = philox(c0, c1, c2, c3, k0, k1)
     return unit(w0, w1), unit(w2, w3)
 
 
-@numba.njit(forceinline=True)
+@inlined
 def one_unit(c0, c1, c2, c3, k0, k1):
     """The first uniform of one block."""
     w0, w1, _w2, _w3 = philox(c0, c1, c2, c3, k0, k1)
@@ -93,7 +94,7 @@ _TO_ROOT_HALF = np.int64(0x3FF0000000000000 - 0x3FE6A09E667F3BCD)
 _S52 = np.int64(52)
 
 
-@numba.njit(forceinline=True)
+@inlined
 def unit_exponential(u):
     """−ln u for u in (0, 1), within 1 ulp, without a branch or a call: a loop over it becomes vector instructions.
 
@@ -115,7 +116,7 @@ def unit_exponential(u):
     return (tail - f) - exponent * 6.93147180369123816490e-01
 
 
-@numba.njit(error_model="numpy")
+@helper
 def fill_acquisitions(first, size, node, run, scale, key0, key1, hazards, notices):
     """Cumulative hazards at reclaim (unit exponentials × scale) and notice uniforms of `size` acquisitions in a row."""
     for j in range(size):
@@ -124,7 +125,7 @@ def fill_acquisitions(first, size, node, run, scale, key0, key1, hazards, notice
         notices[j] = v
 
 
-@numba.njit(error_model="numpy")
+@helper
 def fill_units(first, size, node, run, stream, key0, key1, units):
     """The first uniforms of `size` blocks in a row of one stream."""
     for j in range(size):

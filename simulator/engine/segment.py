@@ -13,13 +13,13 @@ runs at `rate` = (k/n)^scaling, during an upload at rate·(1 − slowdown).  Eve
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from simulator.engine.compiled import inlined
 from simulator.engine.layout import TOLERANCE
 
 
-@numba.njit(forceinline=True, error_model="numpy")
+@inlined
 def schedule(interval, stall, persist, rate, slow_rate, pending):
     """(first, first_time, cycle, cycle_time)."""
     made = slow_rate * pending
@@ -30,7 +30,7 @@ def schedule(interval, stall, persist, rate, slow_rate, pending):
     return first, first_time, cycle, stall + persist + (cycle - uploaded) / rate
 
 
-@numba.njit(forceinline=True, error_model="numpy")
+@inlined
 def reach(remaining, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time):
     """(checkpoints that start before `remaining` is done, when it is done, when no upload is in flight any more)."""
     count = np.ceil((remaining - TOLERANCE - first) / cycle)
@@ -46,7 +46,7 @@ def reach(remaining, stall, persist, rate, slow_rate, pending, first, first_time
     return count, begun + hours, begun + pending
 
 
-@numba.njit(forceinline=True, error_model="numpy")
+@inlined
 def locate(x, limit, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time):
     """After `x` hours: (checkpoints begun, hours into the latest one's cycle, progress, hours stalled, hours of upload
     while training); at most `limit` checkpoints begin.
