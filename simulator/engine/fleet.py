@@ -477,17 +477,19 @@ def fleet_runs(
                 if now > last_reclaim + TOLERANCE:
                     interruptions += 1
                 last_reclaim = now
-                for m in range(nodes):
-                    taken[m] = state[m] != REQUESTED and reclaim_at[m] <= now + TOLERANCE
-                if bulk > 0.0:
-                    for trigger in range(nodes):
-                        if state[trigger] != REQUESTED and reclaim_at[trigger] <= now + TOLERANCE:
-                            if filled_node != trigger or filled_acquisition != acquisitions[trigger]:
-                                fill_hits(acquisitions[trigger], np.uint64(trigger), run, key0, key1, hits)
-                                filled_node, filled_acquisition = trigger, acquisitions[trigger]
-                            for m in range(nodes):
-                                if hits[m] < bulk and m != trigger and state[m] != REQUESTED:
-                                    taken[m] = True
+                taken[:] = False
+                for trigger in range(nodes):
+                    # A node that is taken along causes no event, even one that was due at this very moment.
+                    if state[trigger] == REQUESTED or reclaim_at[trigger] > now + TOLERANCE or taken[trigger]:
+                        continue
+                    taken[trigger] = True
+                    if bulk > 0.0:
+                        if filled_node != trigger or filled_acquisition != acquisitions[trigger]:
+                            fill_hits(acquisitions[trigger], np.uint64(trigger), run, key0, key1, hits)
+                            filled_node, filled_acquisition = trigger, acquisitions[trigger]
+                        for m in range(nodes):
+                            if hits[m] < bulk and state[m] != REQUESTED:
+                                taken[m] = True
                 paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
                 vanished = False
                 for m in range(nodes):
