@@ -13,7 +13,7 @@ from app.inputs import sidebar
 from app.text import plain, show_error
 from app.waiting import result_of
 from planner.views.link import Link
-from planner.views.plan import Plan, make_plan
+from planner.views.plan import Plan, make_plan, plan_key
 from planner.views.sentences import PlannerError
 
 PAGES = (
@@ -79,9 +79,7 @@ def _link() -> Link | None:
 def plan_of(link: Link) -> Plan | None:
     """The plan of `link`; None while it is being worked out or where there is none (the page says which)."""
     try:
-        found: Plan | None = result_of(
-            "plan", ("plan", link.query, state.prices_key()), lambda say: make_plan(link, say)
-        )
+        found: Plan | None = result_of("plan", plan_key(link, state.prices_key()), lambda say: make_plan(link, say))
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
         show_error(error)
         return None

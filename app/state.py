@@ -15,6 +15,7 @@ import streamlit as st
 from planner.catalogue import Catalogue, load_catalogue
 from planner.views.link import Correction, Link, Query, changed, resolve, with_assumption
 from planner.views.market import Live
+from planner.views.plan import BUNDLED
 
 _QUERY = "query"
 _WRITTEN = "query_written"
@@ -45,7 +46,7 @@ def use_live(found: Live | None) -> None:
 def prices_key() -> tuple[str, int]:
     """What tells this session's prices from others' in the cache of results."""
     if live() is None:
-        return ("bundled", 0)
+        return BUNDLED
     return (str(id(st.session_state)), st.session_state.get("prices_version", 0))
 
 

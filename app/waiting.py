@@ -8,18 +8,12 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.work import Cancelled, Job, Work
 from planner.views.plan import Say
+from planner.views.work import WORK, Cancelled, Job
 
 PATIENCE_SECONDS = 1.5
 """What takes no longer than this is simply waited for: a progress bar that flashes by only disturbs."""
 _POLL_SECONDS = 0.25
-
-
-@st.cache_resource(show_spinner=False)
-def work() -> Work:
-    """The process's jobs."""
-    return Work()
 
 
 def result_of(slot: str, key: Hashable, function: Callable[[Say], Any]) -> Any:
@@ -30,7 +24,7 @@ def result_of(slot: str, key: Hashable, function: Callable[[Say], Any]) -> Any:
     """
     session = _session()
     held: dict[str, Job] = st.session_state.setdefault("jobs", {})
-    job = work().start(key, function)
+    job = WORK.start(key, function)
     job.watchers.add(session)
     previous = held.get(slot)
     if previous is not None and previous is not job:

@@ -14,12 +14,14 @@ def rates_chart(rates: pd.DataFrame, *, dark: bool = False) -> Drawing:
     colours = palette(dark)
     y = alt.Y("source:N", title=None, sort=list(rates["source"]), axis=alt.Axis(labelLimit=240, ticks=False))
     scale = alt.Scale(type="log")
-    x_title = "Interruptions per node-hour (logarithmic)"
+    x_title = "Per node-hour (log)"
     ranges = (
         alt.Chart(rates.dropna(subset=["rate_low_per_hour", "rate_high_per_hour"]))
         .mark_rule(strokeWidth=3, opacity=0.45, color=colours.main)
         .encode(
-            x=alt.X("rate_low_per_hour:Q", title=x_title, scale=scale, axis=alt.Axis(format="~g", tickCount=6)),
+            x=alt.X(
+                "rate_low_per_hour:Q", title=x_title, scale=scale, axis=alt.Axis(format="~g", tickCount=6, grid=False)
+            ),
             x2="rate_high_per_hour:Q",
             y=y,
         )
@@ -43,7 +45,7 @@ def rates_chart(rates: pd.DataFrame, *, dark: bool = False) -> Drawing:
             ],
         )
     )
-    return drawing(alt.layer(ranges, dots).properties(height=60 + 34 * len(rates)))
+    return drawing(alt.layer(ranges, dots).properties(height=90 + 36 * len(rates)))
 
 
 def survival_chart(curves: pd.DataFrame, *, dark: bool = False) -> Drawing:
@@ -84,9 +86,9 @@ def hazard_chart(curves: pd.DataFrame, *, dark: bool = False) -> Drawing:
             x=alt.X("age_hours:Q", title="Age of the node (hours)"),
             y=alt.Y(
                 "hazard_per_hour:Q",
-                title="Reclaims per node-hour (logarithmic)",
+                title="Reclaims per node-hour (log)",
                 scale=alt.Scale(type="log"),
-                axis=alt.Axis(format="~g", tickCount=6),
+                axis=alt.Axis(format="~g", tickCount=6, grid=False),
             ),
             color=colour,
             strokeDash=dash,

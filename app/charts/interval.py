@@ -16,9 +16,9 @@ def interval_chart(curve: pd.DataFrame, marks: pd.DataFrame, plateau: pd.DataFra
     colours = palette(dark)
     x = alt.X(
         "interval_minutes:Q",
-        title="Work between two checkpoints (minutes, logarithmic)",
+        title="Work between checkpoints (minutes, log)",
         scale=alt.Scale(type="log", nice=False),
-        axis=alt.Axis(format="~g", tickCount=8),
+        axis=alt.Axis(format="~g", tickCount=8, grid=False),
     )
     y_title = "Cost of the job (USD)"
     band = alt.Chart(plateau).mark_rect(opacity=0.14, color=colours.good).encode(x="low_minutes:Q", x2="high_minutes:Q")
@@ -60,7 +60,7 @@ def interval_chart(curve: pd.DataFrame, marks: pd.DataFrame, plateau: pd.DataFra
                     domain=["this plan", "Young", "Daly", "exact (exponential)", "every 15 min"],
                     range=[colours.accent, colours.text, colours.other, colours.good, colours.warn],
                 ),
-                legend=alt.Legend(orient="top", columns=3, symbolOpacity=1.0),
+                legend=alt.Legend(orient="top", columns=2, symbolOpacity=1.0),
             ),
             shape=alt.Shape(
                 "rule:N",

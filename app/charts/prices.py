@@ -57,4 +57,4 @@ def price_now_chart(prices: pd.DataFrame, *, dark: bool = False) -> Drawing:
         .mark_tick(thickness=3, color=colours.quiet)
         .encode(x="on_demand_usd_per_hour:Q", y=y)
     )
-    return drawing(alt.layer(on_demand, spot).properties(height=50 + 22 * len(prices)))
+    return drawing(alt.layer(on_demand, spot).properties(height=90 + 22 * len(prices)))

@@ -21,6 +21,14 @@ _PHASES = (
 )
 _EVENTS = ("node arrives", "notice acted on", "node reclaimed", "work lost", "checkpoint durable", "finished")
 
+_TOOLTIP = [
+    alt.Tooltip("what:N"),
+    alt.Tooltip("at_hours:Q", title="at (h)", format=".3f"),
+    alt.Tooltip("progress_hours:Q", title="progress (h)", format=".3f"),
+    alt.Tooltip("lost_hours:Q", title="lost (h)", format=".3f"),
+    alt.Tooltip("nodes:N"),
+]
+
 
 def progress_chart(
     progress: pd.DataFrame, marks: pd.DataFrame, window: tuple[float, float], *, dark: bool = False
@@ -41,7 +49,7 @@ def progress_chart(
         )
     )
     happened = marks[marks["what"].isin(["node reclaimed", "work lost", "finished"])]
-    return drawing(alt.layer(shade, line, _points(happened, dark)).properties(height=190))
+    return drawing(alt.layer(shade, line, _points(happened, dark)).properties(height=240))
 
 
 def window_chart(
@@ -89,7 +97,7 @@ def window_chart(
                 "phase:N",
                 title=None,
                 scale=alt.Scale(domain=phases, range=[scale[phase] for phase in phases]),
-                legend=alt.Legend(orient="bottom", columns=3, labelLimit=180),
+                legend=alt.Legend(orient="bottom", columns=2, labelLimit=180),
             ),
             tooltip=[
                 alt.Tooltip("phase:N"),
@@ -98,15 +106,13 @@ def window_chart(
             ],
         )
     )
-    return drawing(
-        alt.layer(bars, _points(happened, dark, lane=True)).resolve_scale(color="independent").properties(height=170)
-    )
+    return drawing(alt.layer(bars, _lane(happened, dark)).properties(height=300))
 
 
-def _points(marks: pd.DataFrame, dark: bool, *, lane: bool = False) -> Drawing:
+def _points(marks: pd.DataFrame, dark: bool) -> alt.Chart:
+    """Events on the line of progress, told apart by shape and colour."""
     colours = palette(dark)
-    kinds = [kind for kind in _EVENTS if kind in set(marks["what"])]
-    shapes = dict(zip(_EVENTS, ("triangle-up", "triangle-down", "cross", "square", "circle", "diamond"), strict=True))
+    kinds, shapes = _kinds(marks)
     shades = dict(
         zip(
             _EVENTS,
@@ -114,27 +120,47 @@ def _points(marks: pd.DataFrame, dark: bool, *, lane: bool = False) -> Drawing:
             strict=True,
         )
     )
-    return drawing(
+    made: alt.Chart = (
         alt.Chart(marks)
         .mark_point(size=80, filled=True, opacity=0.95)
         .encode(
             x="at_hours:Q",
-            y=alt.Y("lane:N") if lane else alt.Y("progress_hours:Q"),
+            y="progress_hours:Q",
             color=alt.Color(
                 "what:N",
                 title=None,
                 scale=alt.Scale(domain=kinds, range=[shades[kind] for kind in kinds]),
-                legend=alt.Legend(orient="top", columns=3, labelLimit=180),
+                legend=alt.Legend(orient="top", columns=2, labelLimit=180),
             ),
-            shape=alt.Shape(
-                "what:N", title=None, scale=alt.Scale(domain=kinds, range=[shapes[kind] for kind in kinds])
-            ),
-            tooltip=[
-                alt.Tooltip("what:N"),
-                alt.Tooltip("at_hours:Q", title="at (h)", format=".3f"),
-                alt.Tooltip("progress_hours:Q", title="progress (h)", format=".3f"),
-                alt.Tooltip("lost_hours:Q", title="lost (h)", format=".3f"),
-                alt.Tooltip("nodes:N"),
-            ],
+            shape=alt.Shape("what:N", title=None, scale=alt.Scale(domain=kinds, range=shapes)),
+            tooltip=_TOOLTIP,
         )
     )
+    return made
+
+
+def _lane(marks: pd.DataFrame, dark: bool) -> alt.Chart:
+    """Events in a lane of their own above the phases, told apart by shape alone: colour belongs to the phases."""
+    kinds, shapes = _kinds(marks)
+    made: alt.Chart = (
+        alt.Chart(marks)
+        .mark_point(size=90, filled=True, opacity=0.9, color=palette(dark).text)
+        .encode(
+            x="at_hours:Q",
+            y="lane:N",
+            shape=alt.Shape(
+                "what:N",
+                title=None,
+                scale=alt.Scale(domain=kinds, range=shapes),
+                legend=alt.Legend(orient="top", columns=2, labelLimit=180),
+            ),
+            tooltip=_TOOLTIP,
+        )
+    )
+    return made
+
+
+def _kinds(marks: pd.DataFrame) -> tuple[list[str], list[str]]:
+    shapes = dict(zip(_EVENTS, ("triangle-up", "triangle-down", "cross", "square", "circle", "diamond"), strict=True))
+    kinds = [kind for kind in _EVENTS if kind in set(marks["what"])]
+    return kinds, [shapes[kind] for kind in kinds]

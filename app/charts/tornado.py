@@ -19,7 +19,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
         alt.Chart(data)
         .mark_bar(height=16)
         .encode(
-            x=alt.X("cost_percent:Q", title="Change of the expected cost (%)"),
+            x=alt.X("cost_percent:Q", title="Change of cost (%)"),
             y=y,
             color=alt.Color(
                 "side:N",
@@ -27,6 +27,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
                 scale=alt.Scale(domain=["low", "high", "other"], range=[colours.main, colours.accent, colours.other]),
                 legend=alt.Legend(
                     orient="top",
+                    columns=2,
                     labelExpr="{low: 'lower end', high: 'higher end', other: 'another source'}[datum.label]",
                 ),
             ),
@@ -41,7 +42,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
         )
     )
     zero = alt.Chart(pd.DataFrame([{"at": 0.0}])).mark_rule(color=colours.text).encode(x="at:Q")
-    return drawing(alt.layer(bars, zero).properties(height=40 + 26 * len(order)))
+    return drawing(alt.layer(bars, zero).properties(height=120 + 28 * len(order)))
 
 
 def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
@@ -52,9 +53,9 @@ def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
         "case:N",
         title=None,
         sort=alt.SortField("regret_percent", order="descending"),
-        axis=alt.Axis(labelLimit=330, ticks=False),
+        axis=alt.Axis(labelLimit=250, ticks=False),
     )
-    x = alt.X("regret_percent:Q", title="Dearer than the best interval would be then (%)")
+    x = alt.X("regret_percent:Q", title="Regret (%)")
     sticks = alt.Chart(data).mark_rule(color=colours.quiet, strokeWidth=2).encode(x=x, x2=alt.datum(0), y=y)
     dots = (
         alt.Chart(data)
@@ -69,4 +70,4 @@ def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
             ],
         )
     )
-    return drawing(alt.layer(sticks, dots).properties(height=40 + 24 * len(data)))
+    return drawing(alt.layer(sticks, dots).properties(height=90 + 26 * len(data)))

@@ -39,7 +39,7 @@ def _row(entry: Entry) -> None:
     name, value, source, reset = st.columns([2.2, 1.6, 4.4, 0.9], vertical_alignment="center")
     unit = f" ({entry.unit})" if entry.unit else ""
     mark = ":material/edit: " if entry.edited else ""
-    name.markdown(f"{mark}{plain(entry.name)}{plain(unit)}")
+    name.markdown(mark + plain(f"{entry.name}{unit}"))
     if entry.key is None:
         value.markdown(plain(entry.shown))
     else:

@@ -56,10 +56,14 @@ def _draw(plan: Plan, found: Comparison) -> None:
     )
     st.subheader("All of them")
     st.caption("Click a heading to sort. Mark a row, then make it the plan.")
-    shown = rows[list(COLUMN_NAMES)].rename(columns=COLUMN_NAMES)
     event = st.dataframe(
-        shown,
+        rows,
         hide_index=True,
+        column_order=list(COLUMN_NAMES),
+        column_config={
+            name: st.column_config.NumberColumn(heading, format=form) if form else heading
+            for name, (heading, form) in COLUMN_NAMES.items()
+        },
         on_select="rerun",
         selection_mode="single-row",
         key=f"compare-table-{found.scope.name}",

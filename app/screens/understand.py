@@ -11,7 +11,7 @@ from app.text import dollars, plain, show_error
 from app.waiting import result_of
 from planner.views import market, sentences, tables
 from planner.views.plan import Plan
-from planner.views.timeline import first_window, notable_runs, view_run
+from planner.views.timeline import TYPICAL, first_window, notable_runs, view_run
 from planner.views.tornado import sources
 from planner.views.tornado import tornado as tornado_rows
 
@@ -30,17 +30,17 @@ def _one_run(plan: Plan) -> None:
     best = plan.best
     notable = notable_runs(best)
     last = best.runs.first_run + len(best.runs) - 1
-    chosen = st.session_state.setdefault("run", notable["typical (P50)"])
+    chosen = st.session_state.setdefault("run", notable[TYPICAL])
     st.session_state["run"] = chosen = min(max(chosen, 0), last)
 
     def go(run: int) -> None:
         st.session_state["run"] = min(max(run, 0), last)
 
-    columns = st.columns([1, 1, 2, 2, 2, 2], vertical_alignment="bottom")
+    columns = st.columns([1.6, 1.2, 1.6, 2, 2.2, 1.6], vertical_alignment="bottom")
     columns[0].button("Previous", on_click=go, args=(chosen - 1,), width="stretch", disabled=chosen == 0)
     columns[1].button("Next", on_click=go, args=(chosen + 1,), width="stretch", disabled=chosen == last)
     for column, (name, run) in zip(columns[2:], notable.items(), strict=True):
-        column.button(name.capitalize(), on_click=go, args=(run,), width="stretch", key=f"run-{name}")
+        column.button(name, on_click=go, args=(run,), width="stretch", key=f"run-{name}")
     try:
         view = view_run(best, chosen)
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
@@ -131,7 +131,7 @@ def _hazards(plan: Plan) -> None:
         + ".",
         note="Orange diamond: the source in use. Lines: the range that a source states.",
     )
-    shown = [row for row in known if hazard is None or row.name == hazard.name] or list(known[:1])
+    shown = list(known[:4])
     chosen = st.multiselect(
         "Sources", [row.name for row in known], default=[row.name for row in shown], key="hazard-sources"
     )

@@ -89,9 +89,7 @@ def _open_when_up(port: int) -> None:
 
 
 def _warm_up() -> None:
-    """Load and compile what the first visit needs while the server starts; its own result is not kept."""
-    from planner.catalogue import load_catalogue
-    from planner.views.link import resolve
-    from planner.views.plan import make_plan
+    """Load, compile and work out the example while the server starts: the first visitor finds it done."""
+    from planner.views.warm import warm_up
 
-    make_plan(resolve((), load_catalogue()))
+    warm_up()

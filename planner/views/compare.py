@@ -15,24 +15,25 @@ from planner.views.plan import Plan, Say
 from planner.views.tables import candidate_rows
 
 COLUMN_NAMES = {
-    "standing": "Standing",
-    "instance": "Type",
-    "zone": "Zone",
-    "region": "Region",
-    "nodes": "Nodes",
-    "cost_p50_usd": "Cost P50 ($)",
-    "cost_p95_usd": "Cost P95 ($)",
-    "makespan_p50_hours": "Done P50 (h)",
-    "makespan_p95_hours": "Done P95 (h)",
-    "interval_minutes": "Save every (min)",
-    "spot_usd_per_hour": "Spot ($/h)",
-    "on_demand_usd_per_hour": "On-demand ($/h)",
-    "saved_percent": "Saved (%)",
-    "interruptions": "Interruptions",
-    "pareto": "Unbeaten",
-    "price_as_of": "Price as of",
-    "flags": "Look twice",
+    "standing": ("Standing", None),
+    "instance": ("Type", None),
+    "zone": ("Zone", None),
+    "region": ("Region", None),
+    "nodes": ("Nodes", "%d"),
+    "cost_p50_usd": ("Cost P50 ($)", "%.2f"),
+    "cost_p95_usd": ("Cost P95 ($)", "%.2f"),
+    "makespan_p50_hours": ("Done P50 (h)", "%.1f"),
+    "makespan_p95_hours": ("Done P95 (h)", "%.1f"),
+    "interval_minutes": ("Save every (min)", "%.1f"),
+    "spot_usd_per_hour": ("Spot ($/h)", "%.3f"),
+    "on_demand_usd_per_hour": ("On-demand ($/h)", "%.3f"),
+    "saved_percent": ("Saved (%)", "%.0f"),
+    "interruptions": ("Interruptions", "%.1f"),
+    "pareto": ("Unbeaten", None),
+    "price_as_of": ("Price as of", None),
+    "flags": ("Look twice", None),
 }
+"""Column → its heading, and how its numbers are written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from planner.prices.records import grouped
 from planner.views.plan import Plan
 
 HISTORY_DAYS = 30.0
-_MOST_ZONES = 30
+_MOST_ZONES = 16
 
 
 @dataclass(frozen=True, slots=True)

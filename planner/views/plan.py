@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -37,6 +37,15 @@ class Plan:
     curve: Sweep
     """Cost against interval at the best place."""
     warnings: tuple[str, ...]
+
+
+BUNDLED = ("bundled", 0)
+"""What tells plans on the bundled prices from those on live ones."""
+
+
+def plan_key(link: Link, prices: tuple[str, int] = BUNDLED) -> Hashable:
+    """What a plan depends on: the same key, the same plan."""
+    return ("plan", link.query, prices)
 
 
 def make_plan(link: Link, say: Say | None = None) -> Plan:

@@ -23,6 +23,7 @@ PHASES = {
     "ending": "final checkpoint",
 }
 UPLOAD = "upload in flight"
+TYPICAL = "Typical (P50)"
 MARKS = {
     "arrival": "node arrives",
     "notice": "notice acted on",
@@ -59,7 +60,7 @@ def notable_runs(candidate: Candidate) -> dict[str, int]:
     """Numbers of the runs at the median and at P95 of cost, of the cheapest and of the dearest."""
     order = np.argsort(candidate.costs, kind="stable")
     last = order.size - 1
-    picks = {"cheapest": 0.0, "typical (P50)": 0.5, "expensive (P95)": 0.95, "dearest": 1.0}
+    picks = {"Cheapest": 0.0, TYPICAL: 0.5, "Expensive (P95)": 0.95, "Dearest": 1.0}
     return {name: int(order[round(share * last)]) + candidate.runs.first_run for name, share in picks.items()}
 
 

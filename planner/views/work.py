@@ -110,3 +110,7 @@ class Work:
         finished = [key for key, job in self._jobs.items() if job.is_done]
         for key in finished[: max(0, len(self._jobs) - self._kept)]:
             del self._jobs[key]
+
+
+WORK = Work()
+"""The process's jobs: the command that starts the dashboard puts the example's plan here before anybody asks."""
