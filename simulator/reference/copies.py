@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from simulator import draws
@@ -68,9 +69,7 @@ class Copies:
 
         A verdict is drawn once per copy, at its first restore that completes.
         """
-        for copy in self._coming:
-            copy.durable_at = min(copy.durable_at, now)  # read already: it is there
-        self._settle(now)
+        self._settle(math.inf)  # an emergency save that is not due yet succeeds all the same
         if not self._kept:
             return True
         newest = self._kept[-1]
@@ -102,4 +101,4 @@ class Copies:
 
     def _delete(self, index: int, now: float) -> None:
         copy = self._kept.pop(index)
-        self._gib_hours += self._spec.checkpoint_gib * (now - copy.durable_at)
+        self._gib_hours += self._spec.checkpoint_gib * max(0.0, now - copy.durable_at)

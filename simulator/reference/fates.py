@@ -1,5 +1,7 @@
 """What the market does to each node: arrival, notice, reclaim, and who goes with whom (rules 1, 4 and 8).
 
+What happens to several nodes within 1 µs happens at one moment: notices first, then reclaims, then arrivals (all that
+a moment takes is gone before the first replacement comes), each in the order of the nodes' indices.
 Times are hours since the first request.  All draws are looked up by (seed, run, node, acquisition): `simulator.draws`.
 """
 
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 
 from simulator import draws
 from simulator.lifetimes import TraceReplay
-from simulator.spec import Spec
+from simulator.spec import TOLERANCE_HOURS, Spec
 from simulator.uncertainty import hazard_factor
 
 
@@ -111,7 +113,7 @@ class Fates:
 
     def arrivals(self, now: float) -> list[Node]:
         """Let every node arrive whose provision ends now."""
-        arrived = [node for node in self.nodes if node.arrives_at <= now]
+        arrived = [node for node in self.nodes if node.arrives_at <= now + TOLERANCE_HOURS]
         for node in arrived:
             self.arrive(node)
         return arrived
@@ -123,7 +125,7 @@ class Fates:
         decides for the event.
         """
         for node in self.nodes:
-            if node.notice_at <= now:
+            if node.notice_at <= now + TOLERANCE_HOURS:
                 before = [other for other in self.nodes if self.under_notice(other)]
                 node.notice_at, node.announced = math.inf, True
                 noticed = (other for other in self.nodes if self.under_notice(other) and other not in before)
@@ -137,7 +139,7 @@ class Fates:
         cascades: a node that is taken along causes no event, and what its own notice had announced does not happen.
         """
         for node in self.nodes:
-            if node.reclaim_at <= now:
+            if node.reclaim_at <= now + TOLERANCE_HOURS:
                 others = (other for other in self.nodes if other.is_up and self._goes_along(node, other))
                 return Reclaim((node, *others), node.acted_on)
         return None

@@ -84,16 +84,16 @@ class Job(ABC):
         return self.accounts.result(self.now, self.copies.storage_usd(self.now))
 
     def market_event(self) -> None:
-        """One arrival, notice or reclaim that is due."""
-        if arrived := self.fates.arrivals(self.now):
-            self.mark("arrival", arrived)
-            self.on_arrival(arrived)
-        elif notice := self.fates.notice(self.now):
+        """What is due at this moment: one notice, else one reclaim, else all arrivals."""
+        if notice := self.fates.notice(self.now):
             if notice.nodes:
                 self.mark("notice", notice.nodes)
                 self.on_notice(notice)
         elif event := self.fates.reclaim(self.now):
             self.take_away(event)
+        elif arrived := self.fates.arrivals(self.now):
+            self.mark("arrival", arrived)
+            self.on_arrival(arrived)
 
     def take_away(self, event: Reclaim) -> None:
         """Nodes are reclaimed: count, bill, and ask for new ones (rule 1: at the reclaim, never earlier)."""
@@ -155,8 +155,8 @@ class Job(ABC):
         Rule 3: at most one upload in flight, so a checkpoint that falls due meanwhile waits, while training goes on;
         no periodic checkpoint starts at progress >= work.
         """
-        due = self.next_due()
-        if self.upload or due >= self.spec.work_hours - TOLERANCE_HOURS:
+        due, last = self.next_due(), self.spec.work_hours - TOLERANCE_HOURS
+        if self.upload or due >= last or self.progress >= last:
             return self.spec.work_hours
         return due
 

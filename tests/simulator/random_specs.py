@@ -1,4 +1,8 @@
-"""Random specs for hypothesis: every rule switched on and off, jobs small enough for the reference engine."""
+"""Random specs for hypothesis: every rule switched on and off, jobs small enough for the reference engine.
+
+What a node must survive to make progress durable stays within a few mean lives, also at an unlucky uncertain rate: a
+job that never finishes would be a slow test of the horizon, which has its own.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +52,9 @@ prices = st.one_of(
 def specs(draw: st.DrawFn, fleet: str = "one") -> Spec:
     """A spec; `fleet` is "one", "rigid" (2 to 4 nodes) or "elastic" (2 to 4 nodes, fewer at least)."""
     nodes = 1 if fleet == "one" else draw(st.integers(2, 4))
-    work = draw(st.floats(0.5, 8.0))
+    work = draw(st.floats(0.5, 4.0))
     notice = draw(either(0.01, 0.3))
-    lifetime = draw(lifetimes(1.0 * nodes))
+    lifetime = draw(lifetimes(2.0 * nodes))
     uncertain = draw(st.sampled_from([False, False, True]))
     return Spec(
         work_hours=work,
@@ -66,12 +70,12 @@ def specs(draw: st.DrawFn, fleet: str = "one") -> Spec:
         provision=draw(provisions),
         notice_hours=notice,
         notice_success=draw(st.sampled_from([0.0, 0.5, 0.9, 1.0])),
-        interval_hours=draw(st.one_of(st.floats(0.05, 1.0), st.just(math.inf) if work < 3.0 else st.just(work / 4))),
+        interval_hours=draw(st.one_of(st.floats(0.05, 1.0), st.just(math.inf if work < 1.0 else work / 4))),
         stall_hours=draw(either(0.001, 0.1)),
         persist_hours=draw(either(0.001, 0.6)),
         emergency_hours=draw(st.one_of(either(0.001, 0.3), st.just(notice))),
         persist_slowdown=draw(either(0.01, 0.7)),
-        corruption=draw(st.sampled_from([0.0, 0.0, 0.2, 0.7])),
+        corruption=draw(st.sampled_from([0.0, 0.0, 0.1, 0.4])),
         keep_last=draw(st.integers(1, 4)),
         startup_hours=draw(either(0.01, 0.3)),
         checkpoint_gib=draw(st.floats(0.0, 500.0)),

@@ -97,6 +97,12 @@ def test_no_periodic_checkpoint_at_the_end() -> None:
     assert two.makespan_hours == pytest.approx(6.0, rel=1e-12)
 
 
+def test_an_upload_that_becomes_durable_as_the_work_ends() -> None:
+    """Starts at 0.25 and 0.625 (late), durable at 1.0 = work: the checkpoint that was due at 0.875 starts no more."""
+    result = simulate_run(Spec(work_hours=1.0, interval_hours=0.25, persist_hours=0.375), 1, 0)
+    assert result.makespan_hours == pytest.approx(1.0 + 0.375, rel=1e-12)
+
+
 def test_price_changes_are_integrated() -> None:
     """A node that is up from 0.5 h to 11.5 h pays each price for its part of that time (rule 7)."""
     price = PriceSeries((0.0, 1.0, 4.0, 20.0), (1.0, 2.0, 10.0, 99.0))
