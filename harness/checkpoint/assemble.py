@@ -14,7 +14,7 @@ from harness.checkpoint.manifest import FileEntry, Manifest
 from harness.checkpoint.targets.base import MissingObjectError, Target
 from harness.errors import CorruptCheckpointError
 
-_FETCHES_AT_ONCE = 4
+_FILES_AT_ONCE = 4
 _TRIES = 2
 """A digest that differs after a fetch may have been damaged on the way: fetch once more before giving up."""
 
@@ -49,17 +49,17 @@ class Assembly:
         ]
         for entry in entries:
             (self.folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
-        to_fetch = [entry for entry in entries if not self._take_local(entry)]
-        if to_fetch:
-            with ThreadPoolExecutor(_FETCHES_AT_ONCE, thread_name_prefix="checkpoint-fetch") as pool:
-                for _ in pool.map(self._fetch, to_fetch):
-                    reach("restore:between_files")
+        with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="checkpoint-fetch") as pool:
+            taken = list(pool.map(self._take_local, entries))
+            to_fetch = [entry for entry, here in zip(entries, taken, strict=True) if not here]
+            for _ in pool.map(self._fetch, to_fetch):
+                reach("restore:between_files")
 
     def _take_local(self, entry: FileEntry) -> bool:
         source, wanted = self._local / entry.path, self.folder / entry.path
         try:
             if source.stat().st_size != entry.bytes or not (self._trust_local or self._matches(source, entry)):
-                self.damaged_local.append(entry.path)
+                self._note_damage(entry)
                 return False
             # A link, so that retention may delete the original while it is being read.
             wanted.hardlink_to(source)
@@ -67,10 +67,16 @@ class Assembly:
             return False
         except OSError:
             # A disk that cannot read or link this file: the target has it too.
-            self.damaged_local.append(entry.path)
+            self._note_damage(entry)
             return False
-        self.bytes_local += entry.bytes
+        with self._lock:
+            self.bytes_local += entry.bytes
         return True
+
+    def _note_damage(self, entry: FileEntry) -> None:
+        with self._lock:
+            self.damaged_local.append(entry.path)
+            self.damaged_local.sort()
 
     def _fetch(self, entry: FileEntry) -> None:
         wanted = self.folder / entry.path

@@ -13,7 +13,7 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
-from harness.checkpoint.components import ComponentState, plan_signature, read_states
+from harness.checkpoint.components import ComponentState, expected_bytes, plan_signature, read_states
 from harness.checkpoint.faults import reach
 from harness.checkpoint.identity import identity_of
 from harness.checkpoint.local import LocalStore
@@ -213,11 +213,14 @@ class Checkpointer:
         return restored
 
     def prepare(self, components: Mapping[str, Any]) -> None:
-        """Plan the sharing of the writing and allocate the host buffers now, so that the first save is no slower."""
+        """Plan the sharing of the writing and allocate the host buffers now, so that the first save is no slower.
+
+        An optimizer that has not stepped yet has no state; room for what it is going to have is taken as well.
+        """
         states: dict[str, ComponentState] = {}
         agreed(self._ranks, lambda: states.update(read_states(components)))
         self._join(self._timeout_seconds)
-        self._plan(states)
+        self._plan(states, reserve_bytes=expected_bytes(components, self._place.world_size))
 
     def close(self, timeout_seconds: float | None = None) -> None:
         """Wait (bounded) for the save in flight and end the background thread.  Never raises for a failed save."""
@@ -243,11 +246,13 @@ class Checkpointer:
             busy=self.busy,
         )
 
-    def _plan(self, states: Mapping[str, ComponentState]) -> None:
+    def _plan(self, states: Mapping[str, ComponentState], reserve_bytes: int = 0) -> None:
         tensors = {name: state.tensors for name, state in states.items() if state.tensors and not state.per_rank}
         plan = plan_shares(self._ranks, plan_signature(states), tensors)
-        self._buffers = None  # the old ones go before the new ones come: never two copies at once
-        self._buffers = agreed(self._ranks, lambda: HostBuffers(plan, tensors))
+        previous, self._buffers = self._buffers, None
+        self._buffers = agreed(
+            self._ranks, lambda: HostBuffers(plan, tensors, reserve_bytes=reserve_bytes, previous=previous)
+        )
 
     def _copy(self, handle: SaveHandle, states: Mapping[str, ComponentState], progress: Progress) -> Save:
         assert self._buffers is not None

@@ -161,3 +161,30 @@ def plan_signature(states: Mapping[str, ComponentState]) -> str:
         f"{name} {state.per_rank} {state.is_module} {state.signature()}\n" for name, state in sorted(states.items())
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def expected_bytes(components: Mapping[str, Any], world_size: int) -> int:
+    """What optimizers without state yet will add, on this rank, at their first step: an estimate, to reserve memory by.
+
+    Torch's own optimizers keep tensors like the parameter: Adam and its kin (``betas``) two, or three with ``amsgrad``;
+    SGD one with momentum; RMSprop (``alpha``) one, and one each with momentum and ``centered``.  Others count nothing.
+    """
+    total = 0
+    for holder in components.values():
+        optimizer = unwrapped(holder)
+        if not isinstance(optimizer, torch.optim.Optimizer) or optimizer.state:
+            continue
+        for group in optimizer.param_groups:
+            tensors_each = (
+                2 * ("betas" in group)
+                + bool(group.get("amsgrad"))
+                + bool(group.get("momentum"))
+                + ("alpha" in group and "betas" not in group)
+                + bool(group.get("centered"))
+            )
+            for parameter in group["params"]:
+                if parameter.requires_grad:
+                    shared = not isinstance(parameter, DTensor)  # replicas share the writing, shards are written here
+                    size = parameter.nbytes if shared else parameter.to_local().nbytes
+                    total += tensors_each * (-(-size // world_size) if shared else size)
+    return total + total // 32 + (1024 * 1024 if total else 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from harness.checkpoint.names import MANIFEST, NEXT_LOSS, PROGRESS, parse_checkp
 from harness.checkpoint.next_loss import NextLoss
 from harness.checkpoint.targets import MissingObjectError, Target, open_target
 from harness.errors import CorruptCheckpointError, InvalidInputError
+
+_FILES_AT_ONCE = 4
 
 State = Literal["complete", "part", "incomplete", "damaged", "void"]
 """``complete``: its manifest vouches for all of it.  ``part``: one node's part, as on a node's own disk.
@@ -189,12 +192,13 @@ def _verify(target: Target, prefix: str, info: CheckpointInfo) -> VerifiedCheckp
     manifest = read_manifest(target, prefix)
     assert manifest is not None
     problems, size = [], 0
-    for entry in manifest.files:
-        problem = _check_file(target, prefix, entry, manifest.digest)
-        if problem is None:
-            size += entry.bytes
-        else:
-            problems.append(problem)
+    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="checkpoint-verify") as pool:
+        checks = pool.map(lambda entry: _check_file(target, prefix, entry, manifest.digest), manifest.files)
+        for entry, problem in zip(manifest.files, checks, strict=True):
+            if problem is None:
+                size += entry.bytes
+            else:
+                problems.append(problem)
     there = {found.key[len(prefix) :] for found in target.list(prefix)}
     listed = {entry.path for entry in manifest.files} | {MANIFEST, NEXT_LOSS}
     parts = {path for path in there if parse_part_name(path) is not None}

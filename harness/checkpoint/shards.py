@@ -8,9 +8,11 @@ and read here by an unpickler that knows DCP's own record types and nothing else
 from __future__ import annotations
 
 import collections
+import contextlib
 import io
 import pickle
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -31,6 +33,7 @@ from harness.checkpoint.ranks import Ranks, together
 from harness.errors import CorruptCheckpointError, InvalidInputError
 
 _DCP_VERSION = "1.0.0"
+_ALIGNMENT = 64
 _NAN_CHECK_ELEMENTS = 4 * 1024 * 1024
 Tensors = Mapping[str, torch.Tensor]
 
@@ -73,21 +76,57 @@ def plan_shares(ranks: Ranks, signature: str, tensors: Mapping[str, Tensors]) ->
 
 
 class HostBuffers:
-    """This rank's share of the state in host memory: allocated once per plan, pinned for CUDA, and reused."""
+    """This rank's share of the state in host memory: one stretch, touched once, pinned for CUDA, and reused.
 
-    def __init__(self, plan: SharePlan, tensors: Mapping[str, Tensors]) -> None:
+    Parameters
+    ----------
+    reserve_bytes:  room to take in advance for state that is expected to appear (an optimizer's, at its first step).
+    previous:       buffers that are no longer needed: their memory is used again where it is enough.
+    """
+
+    def __init__(
+        self,
+        plan: SharePlan,
+        tensors: Mapping[str, Tensors],
+        *,
+        reserve_bytes: int = 0,
+        previous: HostBuffers | None = None,
+    ) -> None:
         self.plan = plan
-        self._buffers: dict[str, list[torch.Tensor]] = {}
-        for component, items in plan.items.items():
-            sources = _sources(tensors[component], items)
+        sources = {component: _sources(tensors[component], items) for component, items in plan.items.items()}
+        flat = [source for found in sources.values() for source in found]
+        needed = sum(map(_room, flat))
+        pinned = any(source.is_cuda for source in flat)
+        arena: torch.Tensor | None = None
+        if previous is not None:
+            arena, previous._arena = previous._arena, torch.empty(0, dtype=torch.uint8)
+            previous._buffers.clear()
+        if arena is None or arena.nbytes < needed or (pinned and not arena.is_pinned()):
+            arena = None  # the old memory goes before the new comes: never two copies at once
             # zeros, not empty: the first touch of fresh pages is what makes first saves slow, so touch them here.
-            self._buffers[component] = [
-                torch.zeros(source.shape, dtype=source.dtype, pin_memory=source.is_cuda) for source in sources
-            ]
+            arena = torch.zeros(needed + reserve_bytes, dtype=torch.uint8, pin_memory=pinned)
+        self._arena: torch.Tensor = arena
+        self._buffers: dict[str, list[torch.Tensor]] = {}
+        memory, offset = arena.numpy(), 0
+        for component, found in sources.items():
+            self._buffers[component] = []
+            for source in found:
+                # Not a view of the arena: `torch.save` would write the whole of a view's storage.
+                buffer = torch.empty(source.shape, dtype=source.dtype)
+                if source.numel():
+                    count = source.numel()
+                    buffer = torch.frombuffer(memory, dtype=source.dtype, count=count, offset=offset)
+                self._buffers[component].append(buffer.reshape(source.shape))
+                offset += _room(source)
 
     @property
     def bytes(self) -> int:
         return sum(buffer.nbytes for buffers in self._buffers.values() for buffer in buffers)
+
+    @property
+    def address(self) -> int:
+        """Where the memory is: the same after a new plan that fitted into it."""
+        return self._arena.data_ptr()
 
     def copy_from(self, tensors: Mapping[str, Tensors]) -> None:
         """Copy the share; when it returns, the caller may change the tensors."""
@@ -123,10 +162,43 @@ class HostBuffers:
         return list(zip(self.plan.items.get(component, ()), self._buffers.get(component, ()), strict=True))
 
 
+def _room(tensor: torch.Tensor) -> int:
+    """Bytes that a tensor takes in the buffers: whole cache lines."""
+    return -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
 def _sources(tensors: Tensors, items: list[WriteItem]) -> list[torch.Tensor]:
     """The tensor, or this rank's shard of it, that each item writes."""
     state = dict(tensors)
     return [find_state_dict_object(state, item.index).detach() for item in items]
+
+
+_crc32_lock = threading.Lock()
+_crc32_users = 0
+
+
+@contextlib.contextmanager
+def _without_crc32() -> Iterator[None]:
+    """No CRC-32 in the records that `torch.save` writes: it costs more than the writing, and the digest covers them.
+
+    A setting of the process: what a training script saves itself meanwhile has none either, and loads all the same.
+    """
+    global _crc32_users
+    with _crc32_lock:
+        if _crc32_users == 0:
+            _crc32_before.append(torch.serialization.get_crc32_options())
+            torch.serialization.set_crc32_options(False)
+        _crc32_users += 1
+    try:
+        yield
+    finally:
+        with _crc32_lock:
+            _crc32_users -= 1
+            if _crc32_users == 0:
+                torch.serialization.set_crc32_options(_crc32_before.pop())
+
+
+_crc32_before: list[bool] = []
 
 
 def write_share(
@@ -135,7 +207,7 @@ def write_share(
     """Write a rank's share of a component into one new file, digested on the way and forced to disk."""
     name = shard_name(rank)
     results = []
-    with DigestingFile(folder / component / name, algorithm) as file:
+    with DigestingFile(folder / component / name, algorithm) as file, _without_crc32():
         for item, tensor in share:
             start = file.tell()
             torch.save(tensor, cast("IO[bytes]", file))  # it needs write, tell and flush only

@@ -431,6 +431,32 @@ def test_a_full_disk_fails_the_save_and_leaves_nothing_half_written(tmp_path: Pa
     assert (restored.step, again.fingerprint()) == (1, prints[1])
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda parameters: torch.optim.AdamW(parameters, amsgrad=True),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
+        lambda parameters: torch.optim.RMSprop(parameters, momentum=0.9, centered=True),
+    ],
+)
+def test_the_memory_for_an_optimizers_state_is_taken_before_its_first_step(tmp_path: Path, make) -> None:
+    """Where `prepare` took it is where the first save copies to: no fresh memory is touched then."""
+    model = nn.Linear(1024, 1024)
+    components = {"model": model, "optimizer": make(model.parameters())}
+    checkpointer = single(make_config(tmp_path))
+    checkpointer.prepare(components)
+    assert checkpointer._buffers is not None
+    before = checkpointer._buffers.address
+    model(torch.ones(1, 1024)).sum().backward()
+    components["optimizer"].step()
+    for step in (1, 2):
+        checkpointer.save(components, Progress(step=step))
+        checkpointer.wait()
+        assert checkpointer._buffers.address == before
+    shard = tmp_path / "node0" / RUN_ID / "step-000000002-g0001" / "model" / "__0_0.distcp"
+    assert shard.stat().st_size < 1.01 * 4 * 1024 * 1025  # the weights, and not the memory that they were copied to
+
+
 def test_at_most_one_save_in_flight(tmp_path: Path) -> None:
     """A periodic save that comes too early is skipped or waits, as configured; one for a notice always waits."""
     for when_busy in ("skip", "wait"):
