@@ -157,8 +157,8 @@ class ElasticConfig(StrictModel):
     """What happens to batch and learning rate when the world changes size."""
 
     batch: Literal["constant-global", "follow-world"] = "constant-global"
-    """``constant-global``: the same samples per step at any size, by gradient accumulation.  ``follow-world``: every rank
-    keeps its share, so the global batch grows and shrinks with the fleet."""
+    """``constant-global``: the same samples per step at any size, by gradient accumulation.  ``follow-world``: every
+    rank keeps its share, so the global batch grows and shrinks with the fleet."""
     learning_rate: Literal["unchanged", "linear", "sqrt"] = "unchanged"
     """How the learning rate follows a batch that is not the reference one; nothing to do for ``constant-global``."""
     warm_up_steps: int = Field(0, ge=0)

@@ -35,7 +35,8 @@ def _mix(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def _mix_array(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mix_array(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """splitmix64 of every element."""
     z = z + np.uint64(_GAMMA)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(_MIX_1)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(_MIX_2)
@@ -67,7 +68,7 @@ class SampleOrder:
 
     def _permute(self, values: npt.NDArray[np.uint64], epochs: Indices) -> Indices:
         distinct, which = np.unique(epochs, return_inverse=True)
-        keys = _mix_array(distinct.astype(np.uint64) ^ np.uint64(_mix(self.seed & _MASK)))
+        keys = mix_array(distinct.astype(np.uint64) ^ np.uint64(_mix(self.seed & _MASK)))
         out = self._feistel(values, keys, which)
         # The domain a·b exceeds n by less than ⌈√n⌉: walk the few values that fell outside along their cycle, which
         # re-enters because it began inside.
@@ -84,9 +85,9 @@ class SampleOrder:
         a, b = (np.uint64(radix) for radix in self._radices)
         left, right = values // b, values % b
         for number in range(0, _ROUNDS, 2):
-            first, second = _mix_array(keys ^ np.uint64(number)), _mix_array(keys ^ np.uint64(number + 1))
-            left = (left + _mix_array(right ^ first[which]) % a) % a
-            right = (right + _mix_array(left ^ second[which]) % b) % b
+            first, second = mix_array(keys ^ np.uint64(number)), mix_array(keys ^ np.uint64(number + 1))
+            left = (left + mix_array(right ^ first[which]) % a) % a
+            right = (right + mix_array(left ^ second[which]) % b) % b
         return left * b + right
 
 
@@ -108,14 +109,6 @@ class RankBatches:
     def __post_init__(self) -> None:
         if self.global_batch_samples < 1:
             raise InvalidInputError("global_batch_samples", self.global_batch_samples, "at least 1")
-        if self.global_batch_samples % self.world_size:
-            below = self.global_batch_samples - self.global_batch_samples % self.world_size
-            raise InvalidInputError(
-                "global_batch_samples",
-                self.global_batch_samples,
-                f"a multiple of the world size {self.world_size} (every rank's mean must weigh the same)",
-                f"for example {max(below, self.world_size)}",
-            )
 
     def at(self, samples_seen: int) -> Indices:
         """This rank's sample indices in the batch that begins at position `samples_seen`, int64, 1-D."""

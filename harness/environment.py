@@ -64,9 +64,18 @@ def _number(name: str, default: int | None = None) -> int:
 
 def minimum_nodes(config: RunConfig) -> int:
     """MIN of the fleet: `PET_NNODES` (what `harness launch` and torchrun.env set) before the config."""
+    return _nodes(config)[0]
+
+
+def maximum_nodes(config: RunConfig) -> int:
+    """MAX of the fleet, from the same places."""
+    return _nodes(config)[1]
+
+
+def _nodes(config: RunConfig) -> tuple[int, int]:
     text = os.environ.get("PET_NNODES", config.torchrun.nnodes)
     try:
-        return int(text.split(":")[0])
+        return int(text.split(":")[0]), int(text.split(":")[-1])
     except ValueError:
         raise InvalidInputError("$PET_NNODES", text, "MIN:MAX or a number of nodes") from None
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.checkpoint.outcomes import RestoredState
 from harness.checkpoint.progress import Progress
 from harness.config import RunConfig
 from harness.errors import InvalidInputError
+from harness.learning_rate import LearningRateScale
 
 _DATASET_SAMPLES = "dataset_samples"
 
@@ -21,11 +22,16 @@ class Position:
     step: int = 0
     samples_seen: int = 0
     samples: int | None = None
-    """Size of the dataset, once `steps` was called."""
+    """Size of the dataset; None before `steps` was called, and for a stream."""
     batch: int | None = None
+    """Samples of a step, once `steps` was called."""
     total_steps: int | None = None
     step_seconds: float = 0.0
     """As the ranks agreed on it; 0 before."""
+    learning_rate: LearningRateScale = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.learning_rate = LearningRateScale(self.config.elastic.warm_up_steps)
 
     def advance(self) -> None:
         """One optimizer step is done."""
@@ -40,18 +46,19 @@ class Position:
 
     def progress(self) -> Progress:
         """What a checkpoint of this moment says."""
-        assert self.samples is not None, "steps() sets the size of the dataset"
+        epoch, within = divmod(self.samples_seen, self.samples) if self.samples is not None else (0, 0)
         return Progress(
             step=self.step,
-            epoch=self.samples_seen // self.samples,
+            epoch=epoch,
             samples_seen=self.samples_seen,
-            epoch_samples_seen=self.samples_seen % self.samples,
+            epoch_samples_seen=within,
             world_size=self.world_size,
             global_batch_samples=self.batch,
             learning_rate_rule=self.config.elastic.learning_rate,
+            learning_rate_scale=self.learning_rate.value,
             work_seconds=self.work_seconds,
             seed=self.config.seed,
-            user={_DATASET_SAMPLES: self.samples},
+            user={_DATASET_SAMPLES: self.samples, **self.learning_rate.remembered()},
         )
 
     def adopt(self, restored: RestoredState) -> None:
@@ -65,8 +72,9 @@ class Position:
                 "the data order follows from it: restore the seed, or choose a new run_id",
             )
         self.step, self.samples_seen = progress.step, progress.samples_seen
+        self.learning_rate.adopt(progress.user)
 
-    def use_dataset(self, samples: int, batch: int, total_steps: int, restored: RestoredState | None) -> None:
+    def use_dataset(self, samples: int | None, batch: int, total_steps: int, restored: RestoredState | None) -> None:
         """Take what `steps` was told; InvalidInputError when the restored run had another dataset."""
         saved = None if restored is None else restored.progress.user.get(_DATASET_SAMPLES)
         if saved is not None and saved != samples:

@@ -22,11 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from harness.attempt import Attempt
 from harness.board import NoticeBoard
@@ -35,24 +32,25 @@ from harness.checkpoint.outcomes import RestoredState
 from harness.checkpoint.ranks import PeerLostError
 from harness.clock import Clock, SystemClock
 from harness.config import RunConfig, load_run_config
-from harness.data import RankBatches, SampleOrder
+from harness.data import SampleOrder
+from harness.elastic import Elastic
 from harness.environment import DeviceKind, Placement
 from harness.errors import CheckpointError, InvalidInputError
 from harness.leaving import end_with_error
 from harness.listening import Listener, listen
+from harness.loading import Loader, StatefulStream
 from harness.log import configure_logging
 from harness.position import Position
 from harness.randomness import RandomState, seed_everything
 from harness.restore_check import RestoreCheck
+from harness.steps import Step
 from harness.timing import StepTimer
 
 __all__ = ["Run"]
 
 _log = logging.getLogger("harness")
 
-Indices = npt.NDArray[np.int64]
-
-RNG = "rng"
+RNG, STREAM = "rng", "stream"
 
 
 class Run:
@@ -76,6 +74,8 @@ class Run:
         self._began = False
         self._in_body = False
         self._position = Position(self.config, self.world_size)
+        self._elastic = Elastic(self.config, self.rank, self.world_size, self._position)
+        self._step: Step | None = None
         self._timer = StepTimer(attempt.clock, window_steps=self.config.telemetry.window_steps)
         self._boundary = Boundary(attempt, board, self._position, self._timer, self._state)
         self._restore_check = RestoreCheck(attempt)
@@ -131,8 +131,7 @@ class Run:
             if name == RNG:
                 raise InvalidInputError("register", name, "another name: the run saves the random state itself")
             if component is not None:
-                wrapped = isinstance(component, DistributedDataParallel)
-                self._components[name] = component.module if wrapped else component
+                self._components[name] = component
 
     def restore(self) -> RestoredState | None:
         """Load the newest good checkpoint into the registered components; `steps` does it when nobody has.
@@ -144,6 +143,7 @@ class Run:
         self._began = True
         if not any(isinstance(component, nn.Module) for component in self._components.values()):
             raise InvalidInputError("register", ", ".join(self._components) or "nothing", "at least the model")
+        self._elastic.adapt_components(list(self._components.values()))
         began = self._attempt.clock.monotonic()
         self.restored = self._load()
         if self.restored is None:
@@ -172,16 +172,25 @@ class Run:
             ) from error
 
     def steps(
-        self, total: int, *, samples: int, global_batch_samples: int | None = None
-    ) -> Iterator[tuple[int, Indices]]:
-        """The steps that are left of `total`, each with this rank's sample indices (int64, 1-D) of its global batch.
+        self,
+        total: int,
+        *,
+        samples: int | None = None,
+        global_batch_samples: int | None = None,
+        loader: Loader | None = None,
+    ) -> Iterator[Step]:
+        """The steps that are left of `total`, each with this rank's part of its global batch.
+
+        ``for step, indices in run.steps(…)`` gives this rank's sample indices (int64, 1-D), ``for step in
+        run.steps(…)`` micro-batches, too (see `Step`).
 
         Parameters
         ----------
         total:                 optimizer steps of the whole run.
-        samples:               size of the dataset; every sample is visited once per epoch.
-        global_batch_samples:  over all ranks, a multiple of the world size; `data.global_batch_samples` of the config
-                               when not given.
+        samples:               size of the dataset; every sample is visited once per epoch.  Not with a loader.
+        global_batch_samples:  over all ranks, at the reference world size; `data.global_batch_samples` of the config
+                               when not given.  Where it is no multiple of the world size, the loop must use weights.
+        loader:                a `SampleLoader` or a `StatefulStream`, whose batches become `micro.data`.
 
         A step counts as done when the body of the loop has run for it, by ``break`` too.  Between two steps the run
         saves when it is due, and ends the process when it is interrupted.
@@ -191,16 +200,22 @@ class Run:
             raise InvalidInputError("global_batch_samples", None, "a number, here or as data.global_batch_samples")
         if total < 0:
             raise InvalidInputError("total", total, "a number of steps >= 0")
-        order = SampleOrder(samples, self.config.seed, shuffle=self.config.data.shuffle)
-        batches = RankBatches(order, batch, self.rank, self.world_size)
+        samples = samples if loader is None else loader.samples
+        if samples is None and not isinstance(loader, StatefulStream):
+            raise InvalidInputError("samples", None, "the size of the dataset")
+        order = None if samples is None else SampleOrder(samples, self.config.seed, shuffle=self.config.data.shuffle)
+        plan = self._elastic.plan_for(batch, loader)
+        if isinstance(loader, StatefulStream):
+            self.register(**{STREAM: loader})
         self.restore()
-        self._position.use_dataset(samples, batch, total, self.restored)
+        self._position.use_dataset(samples, plan.global_batch_samples, total, self.restored)
+        self._elastic.begin(plan, order, loader, self.restored)
         self._timer.start()
         while self.step < total:
-            indices = batches.at(self._position.samples_seen)
+            self._step = self._elastic.step()
             self._timer.step_begins()
             self._in_body = True
-            yield self.step, indices
+            yield self._step
             self._step_done()
             self._boundary.pass_()
             if self._timer.window_full:
@@ -235,7 +250,7 @@ class Run:
         self._boundary.finish()
         # Decided by what all ranks know alike; `save` itself passes over a step that is in flight or durable already.
         restored_here = self.restored is not None and self.restored.step == self.step
-        if self._began and self._position.samples is not None and not restored_here:
+        if self._began and self._position.batch is not None and not restored_here:
             attempt.checkpointer.save(self._state(), self._position.progress(), reason="final")
             attempt.checkpointer.wait()
         self._emit_window()
@@ -260,6 +275,7 @@ class Run:
         for listener in reversed(self._listeners):
             listener.close()
         self._listeners.clear()
+        self._elastic.close()
         self._attempt.close(orderly=orderly)
 
     def _state(self) -> dict[str, Any]:
@@ -268,6 +284,8 @@ class Run:
 
     def _step_done(self) -> None:
         self._in_body = False
+        assert self._step is not None
+        self._elastic.step_done(self._step)
         self._restore_check.step_done(self.step)
         self._timer.step_done()
         self._position.advance()

@@ -1,0 +1,202 @@
+"""Where a step's data comes from, when the run loads it: a map-style dataset, or a stream that keeps its own place.
+
+`SampleLoader` is torch's DataLoader over the run's own order.  What its workers have prefetched when the run is
+interrupted is loaded again: only a step that was done moves the position, so nothing is lost and nothing seen twice.
+`StatefulStream` is for iterable datasets whose loader has `state_dict` (torchdata's StatefulDataLoader).
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from harness.batches import BatchPlan
+from harness.data import SampleOrder
+from harness.errors import InvalidInputError
+from harness.randomness import RandomState
+
+_OWN_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "generator")
+
+
+class Loader(Protocol):
+    """What `Run.steps(loader=…)` takes."""
+
+    samples: int | None
+    """Size of the dataset; None for a stream."""
+
+    def start(self, plan: BatchPlan, order: SampleOrder | None, samples_seen: int, *, seed: int) -> Callable[[], Any]:
+        """Begin at a position of the run; the result gives the next micro-batch's data at every call."""
+
+    def close(self) -> None:
+        """End worker processes."""
+
+
+class _Positions:
+    """Endless batch sampler: the positions of this rank's micro-batches, one after the other."""
+
+    def __init__(self, plan: BatchPlan, samples_seen: int) -> None:
+        self._plan, self._samples_seen = plan, samples_seen
+
+    def __iter__(self) -> Iterator[list[int]]:
+        begin, parts = self._samples_seen, self._plan.parts
+        while True:
+            for part in parts:
+                yield list(range(begin + part.start, begin + part.stop))
+            begin += self._plan.global_batch_samples
+
+
+class _AtPositions(Dataset[Any]):
+    """The dataset by position instead of index.  Each item is made under random streams of its own."""
+
+    def __init__(self, dataset: Any, order: SampleOrder, seed: int) -> None:
+        self._dataset, self._order, self._seed = dataset, order, seed
+
+    def __getitems__(self, positions: list[int]) -> list[Any]:
+        """Called by torch's fetcher with a whole micro-batch, in a worker or in the training process."""
+        indices = self._order.at(np.asarray(positions, dtype=np.int64)).tolist()
+        # In the training process the rank's own streams must come out as they went in.
+        kept = None if get_worker_info() is not None else RandomState(torch.device("cpu"))
+        state = None if kept is None else kept.state_dict()
+        items = []
+        for position, index in zip(positions, indices, strict=True):
+            seed_sample(self._seed, position)
+            items.append(self._dataset[index])
+        if kept is not None and state is not None:
+            kept.load_state_dict(state)
+        return items
+
+
+def seed_sample(seed: int, position: int) -> None:
+    """Seed the CPU generators for the sample at `position`: whoever loads it draws the same augmentation."""
+    mixed = random.Random(f"{seed}/load/{position}").getrandbits(63)  # noqa: S311  training, not secrets
+    random.seed(mixed)
+    torch.default_generator.manual_seed(mixed)
+    if "numpy" in sys.modules:
+        np.random.seed(mixed & 0xFFFF_FFFF)  # noqa: NPY002  the global state is what datasets draw from
+
+
+class SampleLoader:
+    """A map-style dataset in the run's order.  `options` are torch's DataLoader's: num_workers, collate_fn,
+    prefetch_factor, pin_memory, worker_init_fn, …; what decides on batches and order is the run's.
+
+    Workers live as long as the run: batches are one stream across epochs, so no epoch waits for them to start.
+    """
+
+    def __init__(self, dataset: Any, **options: Any) -> None:
+        taken = [name for name in _OWN_OPTIONS if name in options]
+        if taken:
+            raise InvalidInputError(
+                f"SampleLoader({taken[0]}=…)",
+                options[taken[0]],
+                "no such option: the run decides on batches and order",
+                "global_batch_samples of `steps`, and elastic and data in harness.yaml",
+            )
+        self.samples: int | None = len(dataset)
+        self._dataset, self._options = dataset, options
+        self._batches: Iterator[Any] | None = None
+
+    def start(self, plan: BatchPlan, order: SampleOrder | None, samples_seen: int, *, seed: int) -> Callable[[], Any]:
+        """As `Loader` says."""
+        assert order is not None, "a dataset has an order"
+        loader: DataLoader[Any] = DataLoader(
+            _AtPositions(self._dataset, order, seed),
+            batch_sampler=_Positions(plan, samples_seen),
+            # Its own: torch's DataLoader otherwise draws from the rank's stream when it starts.
+            generator=torch.Generator().manual_seed(seed),
+            **self._options,
+        )
+        batches = self._batches = iter(loader)
+        return lambda: next(batches)
+
+    def close(self) -> None:
+        """End worker processes."""
+        self._batches = None
+
+
+class StatefulStream:
+    """An iterable's loader with `state_dict` and `load_state_dict`, whose place is saved per rank.
+
+    What it promises: at an unchanged world size every rank goes on with the batch after the last one it trained on, if
+    the loader's state is what it says.  What it cannot promise, because only the loader knows its order: that every
+    sample is used once at another world size (a change is refused, or starts the stream anew with
+    ``on_resize="restart"``, which repeats samples), that resuming is fast (torchdata replays a sampler), that the same
+    number of workers is not needed, and a ledger.
+
+    Parameters
+    ----------
+    loader:         iterable over batches, the same for the whole run; it begins again when it is exhausted.
+    batch_samples:  samples in each of its batches; a rank's share of the global batch is a multiple of it.
+    """
+
+    per_rank = True
+    samples: int | None = None
+
+    def __init__(self, loader: Any, *, batch_samples: int, on_resize: Literal["refuse", "restart"] = "refuse") -> None:
+        for method in ("__iter__", "state_dict", "load_state_dict"):
+            if not hasattr(loader, method):
+                raise InvalidInputError(
+                    "StatefulStream", f"a {type(loader).__name__} without {method}", "a loader that keeps its own place"
+                )
+        self._loader, self._batch_samples, self._on_resize = loader, batch_samples, on_resize
+        self._saved: dict[str, Any] | None = None
+        self._batches: Iterator[Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loader's state after the last batch that was taken from it."""
+        return {"loader": self._loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep it until `start` knows whether it fits the world."""
+        self._saved = state
+
+    def check_world(self, saved_world_size: int, world_size: int) -> None:
+        """InvalidInputError where the saved places are those of another number of ranks."""
+        if saved_world_size == world_size:
+            return
+        if self._on_resize == "refuse":
+            raise InvalidInputError(
+                "world size",
+                world_size,
+                f"{saved_world_size}: a stateful loader cannot be shared out anew",
+                'on_resize="restart" begins the stream again and repeats samples',
+            )
+        self._saved = None
+
+    def start(self, plan: BatchPlan, order: SampleOrder | None, samples_seen: int, *, seed: int) -> Callable[[], Any]:
+        """As `Loader` says; the position is the loader's own."""
+        del order, samples_seen, seed
+        per_round = self._batch_samples * plan.world_size
+        if plan.global_batch_samples % per_round:
+            raise InvalidInputError(
+                "global_batch_samples",
+                plan.global_batch_samples,
+                f"a multiple of {per_round}, one batch of the stream on each rank",
+            )
+        if self._saved is not None:
+            self._loader.load_state_dict(self._saved["loader"])
+        self._batches = iter(self._loader)
+        return self._next
+
+    @property
+    def micro_batch_samples(self) -> int:
+        """Each batch of the loader is one micro-batch."""
+        return self._batch_samples
+
+    def _next(self) -> Any:
+        assert self._batches is not None
+        for _ in range(2):
+            try:
+                return next(self._batches)
+            except StopIteration:
+                self._batches = iter(self._loader)  # the next epoch
+        raise InvalidInputError("StatefulStream", "an empty iterable", "at least one batch per epoch")
+
+    def close(self) -> None:
+        """Let go of the loader's iterator."""
+        self._batches = None
