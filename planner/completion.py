@@ -22,7 +22,13 @@ from planner.data_files import read_table
 from planner.distributions import lifetime_of, provision_of
 from planner.hazards import HazardSource, choose_hazard, hazard_sources
 from planner.layers import Layered
-from planner.profile import BYTES_PER_GIB, profile_as_of, profile_source
+from planner.profile import (
+    BYTES_PER_GIB,
+    UNKNOWN_ACCELERATOR,
+    measured_notice_success,
+    profile_as_of,
+    profile_source,
+)
 from planner.provision_waits import provision_sources
 from planner.scenario import DEFAULT_SEED
 from simulator.lifetimes import Exponential, Lifetime
@@ -430,12 +436,14 @@ class _Filler:
         elif not self._take("notice.seconds"):
             self._put("notice.seconds", 0.0, "assumption", "no provider is given: no notice is counted on")
         profile = self.knowledge.profile
-        if profile is not None and profile.notices:
-            if not self._take("notice.success"):
-                share = profile.notices_acted_on / profile.notices
-                self._put("notice.success", share, "profile", profile_source(profile), profile_as_of(profile))
-        else:
+        assumed = self.knowledge.assumptions.row("notice_success").value
+        share = None if profile is None else measured_notice_success(profile, assumed)
+        if profile is None or share is None:
             self._assume("notice.success", "notice_success")
+        elif not self._take("notice.success"):
+            acted_on = f"notices, {profile.notices_acted_on} acted on (the assumed {assumed:g} counts as one more)"
+            source = profile_source(profile, profile.notices, acted_on)
+            self._put("notice.success", share, "profile", source, profile_as_of(profile))
         if self._given("checkpoint.interval_seconds") is None:
             self.values["checkpoint.interval_seconds"] = Value(
                 "checkpoint.interval_seconds", "auto", "default: the cheapest interval is looked for"
@@ -454,7 +462,8 @@ class _Filler:
         profile = self.knowledge.profile
         if size is None and profile is not None and profile.checkpoint_bytes is not None:
             size = profile.checkpoint_bytes.mean / BYTES_PER_GIB
-            self._put("job.checkpoint_gib", size, "profile", profile_source(profile), profile_as_of(profile))
+            source = profile_source(profile, profile.checkpoint_bytes.n)
+            self._put("job.checkpoint_gib", size, "profile", source, profile_as_of(profile))
         elif size is None and missing:
             flag = "--" + missing[0].split(".")[1].replace("_", "-")
             raise InvalidInputError(
@@ -502,9 +511,10 @@ class _Filler:
         assert self.derived is not None
         kind = name.removesuffix("_seconds")
         parts = [(what.split(": ")[1], s) for what, s, _ in self.derived.parts if what.startswith(f"{kind}: ")]
-        if [what for what, _ in parts] == ["measured"]:
-            assert self.knowledge.profile is not None
-            return profile_source(self.knowledge.profile)
+        measured = [row for row in self.derived.assumptions if row.name == f"measured_{name}"]
+        if measured:
+            added = [f"{what} {seconds:.3g} s" for what, seconds in parts[:-1] if seconds > 0.0]
+            return " + ".join((measured[0].source, *added))
         largest = sorted((part for part in parts if part[1] > 0.0), key=lambda part: -part[1])[:3]
         shown = ", ".join(f"{what} {seconds:.3g} s" for what, seconds in largest)
         return f"from {share:.4g} GiB a node and bandwidths: {shown}"
@@ -557,7 +567,9 @@ class _Filler:
         self._default("policy.decision_seconds", 60.0)
 
 
-_UNKNOWN_INSTANCE = Instance("aws", "unknown", "unknown", 1, None, None, None, None, None, None, None, "", "", "")
+_UNKNOWN_INSTANCE = Instance(
+    "aws", "unknown", UNKNOWN_ACCELERATOR, 1, None, None, None, None, None, None, None, "", "", ""
+)
 _LONG_NAMES = {
     "notice.seconds": "notice_seconds",
     "notice.success": "notice_success",

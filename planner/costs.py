@@ -20,7 +20,7 @@ from harness.errors import InvalidInputError
 from harness.telemetry.schema import Measurement, Profile
 from planner.assumptions import Assumption, Assumptions, load_assumptions
 from planner.catalogue import Instance
-from planner.profile import profile_as_of, profile_share_gib, profile_source
+from planner.profile import describes, profile_as_of, profile_share_gib, profile_source
 
 _GB_PER_GIB = 1.073741824
 _MIB_PER_GIB = 1024.0
@@ -28,11 +28,13 @@ _MIB_PER_GIB = 1024.0
 NETWORK_UNKNOWN = "network-bandwidth-unknown"
 LOCAL_DISK_UNKNOWN = "local-disk-unknown"
 PROFILE_OF_OTHER_INSTANCE = "profile-of-other-instance"
+PROFILE_FAR_FROM_SIZE = "profile-far-from-size"
 
 FLAGS = {
     NETWORK_UNKNOWN: "the type's network bandwidth is in no table: `unknown_network_gbps` is assumed",
     LOCAL_DISK_UNKNOWN: "whether the type has local drives is in no table: a network volume is assumed",
-    PROFILE_OF_OTHER_INSTANCE: "the measured profile is of another instance type and is not used",
+    PROFILE_OF_OTHER_INSTANCE: "the measured profile is of another instance type (or of CPUs) and is not used",
+    PROFILE_FAR_FROM_SIZE: "measured at a size more than ten times smaller or larger: scaled in proportion",
 }
 
 
@@ -115,9 +117,11 @@ def derive_costs(
     parts: list[tuple[str, float, str]] = []
 
     # Every duration is fixed + slope × share; the pair also answers which size still fits.
-    if profile is not None and profile.instance not in (None, instance.name):
+    if profile is not None and not describes(profile, instance):
         flags.append(PROFILE_OF_OTHER_INSTANCE)
         profile = None
+    if profile is not None and _far_from(profile_share_gib(profile), share):
+        flags.append(PROFILE_FAR_FROM_SIZE)
     measured = _Measured(profile, ledger)
     stall = measured.line("stall_seconds", "copy to host memory") or _stall(instance, ledger)
     persist = measured.line("persist_seconds", "until durable") or _persist(instance, ledger, flags)
@@ -230,12 +234,19 @@ class _Measured:
         if measurement is None:
             return None
         seconds = measurement.mean
-        origin = f"{profile_source(self._profile)}, mean of {measurement.n}"
+        origin = profile_source(self._profile, measurement.n)
         self._ledger.note(Assumption(f"measured_{name}", seconds, "s", origin, profile_as_of(self._profile)))
         share = profile_share_gib(self._profile)
         if not share or name == "startup_seconds":
             return _line((what, seconds, 0.0))
         return _line((what, 0.0, seconds / share))
+
+
+def _far_from(measured_gib: float | None, wanted_gib: float) -> bool:
+    """Whether two sizes differ by more than a factor of ten: proportion is then a guess about fixed costs."""
+    if not measured_gib or wanted_gib <= 0.0:
+        return False
+    return not 0.1 <= wanted_gib / measured_gib <= 10.0
 
 
 def _how(fixed: float, slope: float, share_gib: float) -> str:

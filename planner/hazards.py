@@ -37,7 +37,7 @@ from planner.hazard_source import (
     rate_interval_per_hour,
 )
 from planner.hazard_tables import table_sources
-from planner.profile import profile_as_of, profile_source
+from planner.profile import describes, profile_as_of, profile_source
 
 __all__ = ["FLAGS", "HazardSource", "choose_hazard", "hazard_sources", "own_log_source"]
 
@@ -65,7 +65,7 @@ def hazard_sources(
     ones than the bundled (`planner.prices`); `directory` is another folder of tables.
     """
     sources = [own] if own is not None else []
-    if profile is not None and profile.exposure_hours > 0.0 and profile.instance in (None, instance.name):
+    if profile is not None and profile.exposure_hours > 0.0 and describes(profile, instance):
         sources.append(_profile_source(profile))
     stated = assumptions or load_assumptions(directory)
     sources += table_sources(instance, region, stated, bands=bands, directory=directory)
@@ -129,9 +129,8 @@ def own_log_source(path: Path) -> HazardSource:
 
 
 def _profile_source(profile: Profile) -> HazardSource:
-    counted = counted_source(
-        "profile", profile.interruptions, profile.exposure_hours, profile_source(profile), profile_as_of(profile)
-    )
+    source = profile_source(profile, profile.interruptions, f"reclaims in {profile.exposure_hours:.4g} node-hours")
+    counted = counted_source("profile", profile.interruptions, profile.exposure_hours, source, profile_as_of(profile))
     flags = (UNKNOWN_INSTANCE,) if profile.instance is None else ()
     if profile.interruptions == 0 and profile.exposure_hours < _LITTLE_EXPOSURE_HOURS:
         flags = (*flags, LITTLE_EXPOSURE)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from harness.telemetry.schema import Profile
 from harness.validation import load_yaml
+from planner.catalogue import Instance
 
 BYTES_PER_GIB = 2**30
+UNKNOWN_ACCELERATOR = "unknown"
 
 
 def load_profile(path: Path) -> Profile:
@@ -27,9 +29,35 @@ def profile_share_gib(profile: Profile) -> float | None:
     return profile.checkpoint_bytes.mean / BYTES_PER_GIB / profile.nodes
 
 
-def profile_source(profile: Profile) -> str:
-    """Where the figures come from, as a phrase for the list of assumptions."""
-    return f"measured by the harness in {', '.join(profile.run_ids) or 'an unnamed run'}"
+def profile_source(profile: Profile, n: int, of: str = "") -> str:
+    """Where a figure comes from, with its number of observations, as a phrase for the list of assumptions."""
+    runs = ", ".join(profile.run_ids) or "an unnamed run"
+    return f"measured, n={n}{f' {of}' if of else ''}: harness telemetry of {runs}"
+
+
+def describes(profile: Profile, instance: Instance) -> bool:
+    """Whether the profile may speak for `instance`: its own type, or an unnamed one with the same kind of device.
+
+    What was measured on a CPU says nothing about a type with accelerators.  A scenario that names no type
+    (`instance` without a known accelerator) is the user's own machine: any profile may speak for it.
+    """
+    if instance.accelerator == UNKNOWN_ACCELERATOR:
+        return True
+    if profile.instance not in (None, instance.name):
+        return False
+    return not (profile.device == "cpu" and instance.accelerator_count > 0)
+
+
+def measured_notice_success(profile: Profile, assumed: float) -> float | None:
+    """The probability that a notice is acted on; None when none came.
+
+    The stated assumption counts as one more notice, so that a single success does not become a certainty:
+    the mean of a Beta(assumed + acted on, 1 - assumed + not acted on) posterior.
+    """
+    if not profile.notices:
+        return None
+    acted_on = min(profile.notices_acted_on, profile.notices)
+    return (acted_on + assumed) / (profile.notices + 1.0)
 
 
 def profile_as_of(profile: Profile) -> str:
