@@ -69,6 +69,7 @@ def _link() -> Link | None:
     try:
         link = state.current_link()
     except PlannerError as error:
+        state.write_url()
         sidebar(state.query(), None)
         show_error(error)
         return None

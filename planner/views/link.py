@@ -189,15 +189,16 @@ def _built(query: Query, catalogue: Catalogue, corrections: tuple[Correction, ..
     }
     layered = layer(None, None, given, {field.path: key for key, field in fields.items()})
     assumptions = catalogue.assumptions
-    for key, value in query:
+    for key, text in query:
         if key == ASSUME:
-            name, _, number = value.partition("=")
+            name, _, number = text.partition("=")
             try:
                 assumptions = assumptions.with_overrides({name: float(number)})
             except ValueError:
                 raise InvalidInputError(f"{ASSUME} {name}", number, "a number") from None
             except InvalidInputError as error:
-                raise InvalidInputError(f"{ASSUME} {name}", error.value, error.expected, error.hint) from None
+                value = error.value if error.field == "assumption" else number
+                raise InvalidInputError(f"{ASSUME} {name}", value, error.expected, error.hint) from None
     if dict(query).get("objective") == "deadline" and layered.scenario.job.deadline_hours is None:
         raise InvalidInputError("objective", "deadline", "cost or time where no deadline-hours is given")
     knowledge = Knowledge(catalogue, assumptions, hazard=dict(query).get("hazard"))
@@ -230,9 +231,24 @@ def _corrected(query: Query, error: InvalidInputError, catalogue: Catalogue, cor
         return changed(query, {"instance": near})
     about = [name for name in about if EXAMPLE.get(name) != given[name]]
     if not about:
+        about = _culprit(query, catalogue)
+    if not about:
         raise error
     corrections += [Correction(name, given[name], error.expected, error.hint, _instead(name)) for name in about]
     return changed(query, dict.fromkeys(about))
+
+
+def _culprit(query: Query, catalogue: Catalogue) -> list[str]:
+    """The last given key without which the query works: an error about what is missing names nothing that is there."""
+    for key, _ in reversed(query):
+        if key == ASSUME or key in EXAMPLE:
+            continue
+        try:
+            _built(with_example(changed(query, {key: None})), catalogue, ())
+        except InvalidInputError:
+            continue
+        return [key]
+    return []
 
 
 def _instead(key: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,14 +69,20 @@ def find_runs(top: Path) -> tuple[RunFolder, ...]:
         here = Path(folder)
         depth = len(here.relative_to(top).parts)
         names[:] = sorted(name for name in names if not name.startswith(".")) if depth < _DEEPEST else []
-        telemetry = [here / name for name in files if Path(name).match(FILE_PATTERN)]
-        if telemetry and confined(here, top):
+        telemetry = _telemetry(here, top, files)
+        if telemetry:
             shown = str(here.relative_to(top)) if here != top else "."
             changed_at = max(path.stat().st_mtime for path in telemetry)
             found.append(RunFolder(shown, here, _config_near(here, top), changed_at))
         if seen > _MOST_FOLDERS:
             break
     return tuple(sorted(found, key=lambda run: -run.changed_at)[:_MOST])
+
+
+def _telemetry(folder: Path, top: Path, names: Iterable[str]) -> list[Path]:
+    """The telemetry files of a folder that, links resolved, lie below `top`."""
+    files = [folder / name for name in names if Path(name).match(FILE_PATTERN)]
+    return [file for file in files if confined(file, top)]
 
 
 def confined(path: Path, top: Path) -> bool:
@@ -103,7 +109,8 @@ def monitor(run: RunFolder, top: Path) -> Monitor:
     """
     if not confined(run.path, top):
         raise InvalidInputError("run", run.name, f"a folder below {top}")
-    return _monitor(run.path, run.config)
+    files = _telemetry(run.path, top, sorted(path.name for path in run.path.iterdir()))
+    return _monitor(files, run.name, run.config)
 
 
 def monitor_uploads(files: Mapping[str, bytes]) -> Monitor:
@@ -119,14 +126,16 @@ def monitor_uploads(files: Mapping[str, bytes]) -> Monitor:
                 config.write_bytes(data)
             else:
                 (Path(folder) / f"node-{index}.jsonl").write_bytes(data)
-        return _monitor(Path(folder), config)
+        return _monitor(sorted(Path(folder).glob(FILE_PATTERN)), "the uploaded files", config)
 
 
-def _monitor(folder: Path, config: Path | None) -> Monitor:
-    telemetry = read_telemetry(folder)
-    report = report_document([folder], config)
+def _monitor(files: Sequence[Path], name: str, config: Path | None) -> Monitor:
+    if not files:
+        raise InvalidInputError("telemetry", name, f"files like {FILE_PATTERN}")
+    telemetry = read_telemetry(*files)
     if not telemetry.events:
-        raise InvalidInputError("telemetry", folder.name, "at least one event: the run has not written any yet")
+        raise InvalidInputError("telemetry", name, "at least one event: the run has not written any yet")
+    report = report_document(files, config)
     first = telemetry.events[0].wall_time
     steps = [
         {

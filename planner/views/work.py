@@ -106,6 +106,9 @@ class Work:
         threading.Thread(target=job.run, args=(function,), daemon=True, name="planner-work").start()
         return job
 
+    def __len__(self) -> int:
+        return len(self._jobs)
+
     def _forget(self) -> None:
         finished = [key for key, job in self._jobs.items() if job.is_done]
         for key in finished[: max(0, len(self._jobs) - self._kept)]:
