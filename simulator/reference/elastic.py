@@ -122,8 +122,8 @@ class ElasticJob(Job):
     def on_phase_end(self) -> None:
         ended = self.phase
         if ended is Phase.STARTUP and not self.started:
-            self.started = True
-            self._begin()
+            self.started = self.in_memory = True
+            self._train()
         elif ended is Phase.STARTUP or (ended is Phase.RENDEZVOUS and not self.in_memory):
             self._restored()
         elif ended is Phase.RENDEZVOUS:
@@ -135,19 +135,13 @@ class ElasticJob(Job):
             if ended is Phase.STALL and self.ready:
                 self._rendezvous()
 
-    def _begin(self) -> None:
-        """The startup together is over; whoever is under notice is not a member."""
-        self._remove({node.index for node in self.fates.nodes if self.fates.under_notice(node)})
-        if self.enough:
-            self.in_memory = True
-            self._train()
-        else:
-            self._rendezvous_or_wait()
-
     def _restored(self) -> None:
         if self.copies.restore(self.now):
-            self.in_memory = True
-            self._train()
+            self.in_memory = bool(self.members)
+            if self.enough:
+                self._train()
+            else:
+                self._rendezvous_or_wait()  # notices came during an extra startup
         else:
             # Rule 6: a bad one is deleted; the one before is tried at the price of one more startup.
             self.roll_back()
@@ -163,13 +157,14 @@ class ElasticJob(Job):
     def on_notice(self, notice: Notice) -> None:
         noticed = {node.index for node in notice.nodes}
         leavers = noticed & self.members
-        if leavers and not self.started:
-            return  # rule 2: the startup goes on until it ends or the node is reclaimed; `_begin` leaves it behind
         self._remove(noticed)
         if not leavers or self.phase is Phase.ENDING:
             return
         if self.phase is Phase.FINISHING:
             self.end_on_notice(notice)
+            return
+        if not self.started:
+            self._shrink_before_start()
             return
         if self.in_memory and self.phase is not Phase.WAITING:
             # A loss that was acted on: `emergency`, then `rendezvous`, nothing rolled back.
@@ -177,8 +172,9 @@ class ElasticJob(Job):
             self.enter(Phase.IDLE_NOTICE, self.spec.emergency_hours)
         elif self.phase is Phase.RENDEZVOUS:
             self._rendezvous_or_wait()  # a change starts it over; there is nothing in memory yet to be saved
-        elif not (self.enough_with_ready if self.phase is Phase.DETECT else self.enough):
-            self._rendezvous_or_wait()  # a detection or an extra startup goes on, unless too few are left
+        elif self.phase is Phase.DETECT and not self.enough_with_ready:
+            self.enter(Phase.WAITING)
+        # A detection goes on while there are enough, and an extra startup anyway (rule 2).
         if not self.members:
             self._lose_memory()
 

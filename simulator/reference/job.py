@@ -53,6 +53,8 @@ class Job(ABC):
         self.finished = False
         self.last_reclaim = -math.inf
         self.progress = 0.0
+        self.safe_progress = 0.0
+        """What was restored, or saved by a notice: it is not saved again."""
         # Rule 3: the next checkpoint is due at interval_base + (intervals_done + 1)·interval: a product, not a sum
         # of sums, so that a thousand intervals are as exact as one.
         self.interval_base = 0.0
@@ -260,7 +262,8 @@ class Job(ABC):
         An upload in flight goes on; it does not change how long `emergency` is.  What is saved already is not saved
         again.
         """
-        if not self.copies.is_saved(self.progress):
+        if self.progress > self.safe_progress + TOLERANCE_HOURS:
+            self.safe_progress = self.progress
             self.copies.add_later(self.progress, self._emergency_durable_at(notice))
         self.restart_interval()
 
@@ -279,7 +282,7 @@ class Job(ABC):
         if left < self.progress:
             self.mark("rolled_back")
         self.accounts.lost_work_hours += self.progress - left
-        self.progress = left
+        self.progress = self.safe_progress = left
         self.restart_interval()
 
     # Rule 5: the finish.
