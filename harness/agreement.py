@@ -34,6 +34,10 @@ class Agreed:
     """Somebody asks for an early save without leaving."""
     stop: bool
     """The user asked for the run to stop (Ctrl-C)."""
+    stall_seconds: float = 0.0
+    """Of a save, on the slowest rank; 0 while nobody has measured one."""
+    hazard_per_hour: float = 0.0
+    """Of the fleet: the sum over its nodes.  0: nobody knows."""
 
 
 def every_steps(step_seconds: float, notice_seconds: float) -> int:
@@ -81,10 +85,20 @@ class Agreement:
 
             self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
 
-    def at_boundary(self, step: int, *, step_seconds: float, notice: int, stop: bool) -> Agreed | None:
+    def at_boundary(
+        self,
+        step: int,
+        *,
+        step_seconds: float,
+        notice: int,
+        stop: bool,
+        stall_seconds: float = 0.0,
+        hazard_per_hour: float = 0.0,
+    ) -> Agreed | None:
         """Take part after `step`; what was agreed when an all-reduce came due here, else None.
 
-        `step_seconds` is this rank's own measurement (0: none yet); `notice` one of NO_NOTICE, PRECAUTION, RECLAIM.
+        `step_seconds` and `stall_seconds` (of a save) are this rank's own measurements (0: none yet); `notice` is one
+        of NO_NOTICE, PRECAUTION, RECLAIM; `hazard_per_hour` this node's.
         """
         agreed = None
         if self._pending is not None:
@@ -92,7 +106,7 @@ class Agreement:
             if step < self._due_step:
                 return None
             agreed = self._consume()
-        self._launch(step_seconds, notice, stop)
+        self._launch((step_seconds, float(stop), stall_seconds), notice, hazard_per_hour)
         self._due_step = step + self._every(agreed)
         return agreed
 
@@ -101,13 +115,15 @@ class Agreement:
             return self._fixed
         return 1 if agreed is None else every_steps(agreed.step_seconds, self._notice_seconds)
 
-    def _launch(self, step_seconds: float, notice: int, stop: bool) -> None:
+    def _launch(self, common: tuple[float, float, float], notice: int, hazard_per_hour: float) -> None:
+        """The vector: what all ranks have in common, then one place per node for its notice and one for its hazard."""
         import torch
 
-        vector = torch.zeros(2 + self._nodes, dtype=torch.float64)
-        vector[0] = step_seconds
-        vector[1] = float(stop)
-        vector[2 + self._node_rank] = float(notice)
+        values = [0.0] * (len(common) + 2 * self._nodes)
+        values[: len(common)] = common
+        values[len(common) + self._node_rank] = float(notice)
+        values[len(common) + self._nodes + self._node_rank] = hazard_per_hour
+        vector = torch.tensor(values, dtype=torch.float64)
         work = None
         if self._group is not None:
             import torch.distributed as dist
@@ -122,12 +138,15 @@ class Agreement:
         if work is not None:
             work.wait()
         values: list[float] = vector.tolist()
-        notices = values[2:]
+        (step_seconds, stop, stall_seconds), by_node = values[:3], values[3:]
+        notices, hazards = by_node[: self._nodes], by_node[self._nodes :]
         return Agreed(
-            step_seconds=values[0],
+            step_seconds=step_seconds,
             doomed_nodes=tuple(node for node, notice in enumerate(notices) if notice >= RECLAIM),
             precaution=any(notice == PRECAUTION for notice in notices),
-            stop=values[1] > 0,
+            stop=stop > 0,
+            stall_seconds=stall_seconds,
+            hazard_per_hour=sum(hazards),
         )
 
     def drain(self) -> None:

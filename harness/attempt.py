@@ -23,6 +23,7 @@ from harness.checkpoint.targets import open_configured
 from harness.clock import Clock
 from harness.config import RunConfig
 from harness.directories import resolve_directories
+from harness.emergency import Outlook, SaveSpeeds
 from harness.environment import DeviceKind, Placement, choose_device, join_process_group
 from harness.errors import InvalidInputError
 from harness.processes import die_with_parent, elastic_agent_pid
@@ -56,6 +57,10 @@ class Attempt:
         self.launch_id = os.environ.get("HARNESS_LAUNCH_ID") or launch
         self.identity = Identity()
         self.durable_step: int | None = None
+        plan = config.plan
+        self.speeds = SaveSpeeds(
+            planned=Outlook(snapshot_seconds=plan.stall_seconds, persist_seconds=plan.persist_seconds)
+        )
         self.previous_status = read_status(self.config.telemetry.directory)
         if self.agent_pid is not None:
             # A worker whose agent was killed would train on, alone and unobserved: its end is a SIGTERM, a notice.
@@ -206,6 +211,7 @@ class Attempt:
 
     def _on_checkpoint_event(self, name: str, fields: Mapping[str, object]) -> None:
         self.telemetry.on_event(name, fields)
+        self.speeds.on_event(name, fields, self.clock.monotonic())
         if name == "checkpoint_durable":
             step = fields.get("step")
             if isinstance(step, int):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from harness.agreement import NO_NOTICE, PRECAUTION, RECLAIM
 from harness.clock import Clock
@@ -15,7 +15,10 @@ _log = logging.getLogger("harness.notices")
 
 
 class NoticeBoard:
-    """Thread-safe.  `on_notice(notice, seconds_left)` is called once per notice, from the thread that heard it."""
+    """Thread-safe.  `on_notice(notice, seconds_left)` is called once per notice, from the thread that heard it.
+
+    `warnings`: signals of a scheduler (Slurm's USR1), with the seconds that each leaves; the agent does not know them.
+    """
 
     def __init__(
         self,
@@ -23,13 +26,17 @@ class NoticeBoard:
         *,
         on_notice: Callable[[Notice, float | None], None],
         shutdown_timeout_seconds: float,
+        warnings: Mapping[signal.Signals, float] | None = None,
     ) -> None:
         self._clock = clock
         self._on_notice = on_notice
         self._shutdown_timeout = shutdown_timeout_seconds
+        self._warnings = dict(warnings or {})
+        self._warned: set[signal.Signals] = set()
         self._lock = threading.Lock()
         self._level = NO_NOTICE
         self._heard_monotonic: float | None = None
+        self._deadline_monotonic: float | None = None
         self.signalled = threading.Event()
         """A SIGTERM or SIGINT has arrived: whoever sent it (the agent) knows that this process is to end."""
         self.stop = threading.Event()
@@ -47,16 +54,25 @@ class NoticeBoard:
         """When the notice that counts was heard, on the monotonic clock."""
         return self._heard_monotonic
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the earliest deadline of a reclaim that was announced; None when none was, or none has a time."""
+        deadline = self._deadline_monotonic
+        return None if deadline is None else max(0.0, deadline - self._clock.monotonic())
+
     def hear(self, notice: Notice) -> None:
         """Take note of `notice`."""
         level = RECLAIM if notice.kind == "reclaim" else PRECAUTION
+        seconds_left = None
+        if notice.deadline_wall is not None:
+            seconds_left = max(0.0, notice.deadline_wall - self._clock.wall())
         with self._lock:
             if level > self._level:
                 self._level = level
                 self._heard_monotonic = self._clock.monotonic()
-        seconds_left = None
-        if notice.deadline_wall is not None:
-            seconds_left = max(0.0, notice.deadline_wall - self._clock.wall())
+            if seconds_left is not None and level == RECLAIM:
+                deadline = self._clock.monotonic() + seconds_left
+                self._deadline_monotonic = min(deadline, self._deadline_monotonic or deadline)
         _log.warning(
             "notice from %s: %s%s",
             notice.source,
@@ -66,7 +82,13 @@ class NoticeBoard:
         self._on_notice(notice, seconds_left)
 
     def hear_signal(self, number: signal.Signals) -> None:
-        """SIGTERM is a notice for this node, SIGINT a wish to stop the whole run."""
+        """SIGTERM is a notice for this node, SIGINT a wish to stop the whole run, another one a scheduler's warning."""
+        if number in self._warnings:
+            if number not in self._warned:
+                self._warned.add(number)
+                deadline = self._clock.wall() + self._warnings[number]
+                self.hear(Notice(number.name.lower(), "reclaim", deadline, f"received {number.name}"))
+            return
         repeated = self.signalled.is_set()
         self.signalled.set()
         if repeated or self.expecting_signal:

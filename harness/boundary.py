@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from harness.agreement import Agreed, Agreement
 from harness.attempt import Attempt
 from harness.board import NoticeBoard
+from harness.config import RiskConfig
+from harness.emergency import Outlook, combine, decide
 from harness.environment import minimum_nodes
 from harness.errors import CheckpointError, ExternalServiceError
 from harness.leaving import LeavingError
-from harness.policy import EverySteps, SaveContext, SavePolicy, interval_steps
+from harness.policy import EverySteps, HazardTable, OnRisk, SaveContext, SavePolicy, interval_steps
 from harness.position import Position
 from harness.timing import StepTimer
 
 _log = logging.getLogger("harness")
+
+_ACTIONS = {
+    "remote": "saving this step, to be durable",
+    "finish-upload": "letting the upload in flight finish",
+    "local": "saving this step on the nodes' own disks, and uploading for as long as there is time",
+}
 
 
 class Boundary:
@@ -37,6 +46,8 @@ class Boundary:
         self._components = components
         self._last_save_step = position.step
         self._hinted_before = False
+        self._agreed: Agreed | None = None
+        self._risk = _risk_of(attempt.config.notices.risk)
         self._interval: SavePolicy | None = None
         self._set_interval()
         config, placement = attempt.config, attempt.placement
@@ -60,9 +71,12 @@ class Boundary:
             step_seconds=self._timer.step_seconds,
             notice=self._board.level,
             stop=self._board.stop.is_set(),
+            stall_seconds=self._attempt.speeds.snapshot_seconds or 0.0,
+            hazard_per_hour=0.0 if self._risk is None else self._risk.rate_per_hour(node_age_hours()),
         )
         hint = False
         if agreed is not None:
+            self._agreed = agreed
             if agreed.step_seconds > 0.0:
                 self._position.step_seconds = agreed.step_seconds
                 self._set_interval()
@@ -76,26 +90,36 @@ class Boundary:
         if hint:
             self._save("precaution")
             self._board.precaution_taken()
-        elif self._is_due():
+        elif self._is_due(self._interval):
             self._save("periodic")
+        elif self._is_due(self._on_risk()):
+            self._save("risk")
 
     def finish(self) -> None:
         """The last step is done: no agreement stays in flight."""
         self._agreement.drain()
 
-    def _is_due(self) -> bool:
-        if self._interval is None:
+    def _is_due(self, policy: SavePolicy | None) -> bool:
+        if policy is None:
             return False
         position = self._position
-        return self._interval.should_save(
+        return policy.should_save(
             SaveContext(
                 step=position.step,
                 work_seconds=position.work_seconds,
                 last_save_step=self._last_save_step,
                 last_save_work_seconds=self._last_save_step * position.step_seconds,
                 notice_active=False,
+                hazard_per_hour=0.0 if self._agreed is None else self._agreed.hazard_per_hour,
             )
         )
+
+    def _on_risk(self) -> SavePolicy | None:
+        """With what the ranks agreed on, so that all decide alike; None while no step time is known."""
+        risk, agreed = self._attempt.config.notices.risk, self._agreed
+        if risk is None or agreed is None or self._position.step_seconds <= 0.0:
+            return None
+        return OnRisk(agreed.stall_seconds or risk.stall_seconds, risk.minimum_seconds)
 
     def _set_interval(self) -> None:
         """Steps from the config, or from its seconds and the step time that all ranks agreed on (none before)."""
@@ -132,27 +156,84 @@ class Boundary:
         raise LeavingError(reason, detail, agent_must_end=ends)
 
     def _save_for_leaving(self) -> None:
-        """Save this step and wait, within the emergency budget, until it is durable."""
-        attempt, step = self._attempt, self._position.step
+        """Do the most valuable thing that fits into the time left, as all ranks decide together, and say which."""
+        attempt, step, saver = self._attempt, self._position.step, self._attempt.checkpointer
         clock, heard = attempt.clock, self._board.heard_monotonic
         began = clock.monotonic()
-        durable, name = False, None
+        plan = decide(self._outlook(), step=step, budget_seconds=attempt.config.notices.emergency_budget_seconds)
+        # Nothing fits: go on for as long as the budget allows, the node may live longer than it was told.
+        until = began + (plan.seconds_left if plan.fits else attempt.config.notices.emergency_budget_seconds)
+        if attempt.leads_node:
+            fits = "" if plan.fits else ", which is not expected to be done in time"
+            _log.info("leaving: %s%s (%s)", _ACTIONS[plan.action], fits, plan.why)
+        durable = False
         try:
             with self._timer.stall():
-                handle = attempt.checkpointer.save(self._components(), self._position.progress(), reason="notice")
-                name = handle.name
-                attempt.checkpointer.wait(timeout_seconds=attempt.config.notices.emergency_budget_seconds)
-            durable = True
+                # A save waits for the one in flight: not longer than the node has, and on no rank when not on all.
+                self._wait(until)
+                over = saver.latest is None or saver.latest.done
+                if all(attempt.ranks.gather(over)) and (
+                    plan.action != "finish-upload" or self._still_fits_locally(until)
+                ):
+                    saver.save(self._components(), self._position.progress(), reason="notice")
+                    error = self._wait(until)
+                    durable = error is None
+                    if error is not None:
+                        _log.error("the emergency save of step %d did not become durable: %s", step, error)
         except (CheckpointError, ExternalServiceError) as error:
             _log.error("the emergency save of step %d did not become durable: %s", step, error)
         if not attempt.leads_node:
             return
+        name = None if saver.latest is None else saver.latest.name
         attempt.telemetry.emit(
             "emergency_saved",
             checkpoint=name,
             durable=durable,
             agreement_seconds=None if heard is None else max(0.0, began - heard),
             emergency_seconds=clock.monotonic() - (began if heard is None else min(heard, began)),
+            action=plan.action,
+            seconds_left=plan.seconds_left,
+            expected_seconds=plan.expected_seconds,
+            fits=plan.fits,
+            local=name is not None and attempt.speeds.local_name == name,
+            durable_step=attempt.durable_step,
         )
         if durable:
             _log.info("step %d is durable as %s, %.1f s after the save began", step, name, clock.monotonic() - began)
+
+    def _outlook(self) -> Outlook:
+        """What all ranks know together.  Collective."""
+        attempt, latest = self._attempt, self._attempt.checkpointer.latest
+        in_flight = None if latest is None or latest.done else (latest.name, latest.step)
+        mine = attempt.speeds.outlook(
+            seconds_left=self._board.seconds_left, in_flight=in_flight, now_monotonic=attempt.clock.monotonic()
+        )
+        return combine(attempt.ranks.gather(mine))
+
+    def _still_fits_locally(self, until: float) -> bool:
+        """The upload came through sooner than it might have: is there time for this step on the nodes' own disks?"""
+        outlook = self._outlook()
+        needed = (outlook.snapshot_seconds or 0.0) + (outlook.local_seconds or 0.0)
+        left = until - self._attempt.clock.monotonic()
+        return min(self._attempt.ranks.gather(left)) >= needed
+
+    def _wait(self, until: float) -> CheckpointError | ExternalServiceError | None:
+        """Wait for the save in flight, if there is one; why it is not durable in time, else None."""
+        try:
+            self._attempt.checkpointer.wait(timeout_seconds=max(0.0, until - self._attempt.clock.monotonic()))
+        except (CheckpointError, ExternalServiceError) as error:
+            return error
+        return None
+
+
+def node_age_hours() -> float:
+    """Time since this machine was started (a container sees its host's)."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) / 3600.0
+
+
+def _risk_of(config: RiskConfig | None) -> HazardTable | None:
+    if config is None:
+        return None
+    return HazardTable(
+        tuple(step.age_hours for step in config.hazard), tuple(step.rate_per_hour for step in config.hazard)
+    )

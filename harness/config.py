@@ -20,6 +20,8 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 NonNegativeSeconds = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+NOTICE_SIGNALS = ("SIGUSR1", "SIGUSR2")
+
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -136,9 +138,43 @@ class CheckpointConfig(StrictModel):
 class NoticeSource(StrictModel):
     """One place where an interruption is announced."""
 
-    kind: Literal["aws", "gcp", "azure", "sigterm", "file", "http"]
+    kind: Literal["aws", "gcp", "azure", "sigterm", "signal", "file", "http"]
     address: str | None = None
-    """Base URL or path; None is the provider's own address."""
+    """Base URL or path; None is the provider's own address.  For ``signal``: its name."""
+    seconds: PositiveSeconds | None = None
+    """How long the node has from a notice of this source on, where the source does not say: GCP's length is a setting
+    of the instance, Slurm's the number behind ``--signal=USR1@``.  None: `notice_seconds`."""
+
+    @model_validator(mode="after")
+    def _signal_is_known(self) -> NoticeSource:
+        if self.kind == "signal" and self.address not in NOTICE_SIGNALS:
+            raise ValueError(f"address: one of {', '.join(NOTICE_SIGNALS)} for a source of kind signal")
+        return self
+
+
+class HazardStep(StrictModel):
+    """From this age of a node on, this hazard."""
+
+    age_hours: float = Field(ge=0)
+    rate_per_hour: float = Field(ge=0)
+
+
+class RiskConfig(StrictModel):
+    """Saves more often while nodes are of an age at which they are lost more often."""
+
+    hazard: tuple[HazardStep, ...] = Field(min_length=1)
+    """Of one node, by its age: the plan's lifetime, tabulated.  The rates of all nodes are added."""
+    stall_seconds: NonNegativeSeconds
+    """What a save costs, until this run has measured it."""
+    minimum_seconds: NonNegativeSeconds = 0.0
+    """Work between two saves at least; the time that one takes to become durable is a good value."""
+
+    @model_validator(mode="after")
+    def _ages_increase(self) -> RiskConfig:
+        ages = [step.age_hours for step in self.hazard]
+        if ages != sorted(set(ages)):
+            raise ValueError("hazard with ages that increase")
+        return self
 
 
 class NoticesConfig(StrictModel):
@@ -151,6 +187,8 @@ class NoticesConfig(StrictModel):
     """Time that a notice-driven save may take, detection to durable."""
     agreement_every_steps: int | None = Field(None, ge=1)
     """Ranks agree on a notice every so many steps; None: derived from step time, at most 5 % of the notice."""
+    risk: RiskConfig | None = None
+    """Precaution without a notice: None saves at the checkpoint's interval alone (and on a rebalance hint)."""
 
 
 class ElasticConfig(StrictModel):

@@ -7,8 +7,8 @@ from typing import Protocol
 from harness.attempt import Attempt
 from harness.board import NoticeBoard
 from harness.notices import Notice, NoticeWatcher, open_sources
-from harness.notices.signals import SignalListener
-from harness.notices.sources import wants_signals
+from harness.notices.signals import SIGNALS, SignalListener
+from harness.notices.sources import wants_signals, warning_signals
 
 
 class Listener(Protocol):
@@ -31,9 +31,11 @@ def listen(attempt: Attempt, listeners: list[Listener]) -> NoticeBoard:
         attempt.clock,
         on_notice=on_notice,
         shutdown_timeout_seconds=attempt.config.torchrun.shutdown_timeout_seconds,
+        warnings=warning_signals(config),
     )
-    if wants_signals(config):
-        listeners.append(SignalListener(board.hear_signal))
+    signals = (*(SIGNALS if wants_signals(config) else ()), *warning_signals(config))
+    if signals:
+        listeners.append(SignalListener(board.hear_signal, signals))
     if attempt.leads_node:
         watcher = NoticeWatcher(
             open_sources(config, node=attempt.placement.node_name, clock=attempt.clock),

@@ -6,6 +6,7 @@ runs.  A policy is a pure function of a `SaveContext`; who measures and who acts
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -93,6 +94,8 @@ class SaveContext:
     last_save_work_seconds: float
     notice_active: bool = False
     node_age_seconds: float = 0.0
+    hazard_per_hour: float = 0.0
+    """Of the whole fleet at this moment: the sum over its nodes.  0: not known."""
 
 
 class SavePolicy(Protocol):
@@ -138,3 +141,47 @@ class AnyOf:
 
     def should_save(self, context: SaveContext) -> bool:
         return any(policy.should_save(context) for policy in self.policies)
+
+
+@dataclass(frozen=True, slots=True)
+class HazardTable:
+    """A node's hazard as a step function of its age: `rates_per_hour[i]` from `ages_hours[i]` on.
+
+    Every lifetime can be tabulated so; the harness needs to know no distribution.  Before the first age: its rate.
+    """
+
+    ages_hours: tuple[float, ...]
+    rates_per_hour: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.ages_hours or len(self.ages_hours) != len(self.rates_per_hour):
+            raise ValueError("a hazard table needs as many rates as ages, and at least one")
+        if list(self.ages_hours) != sorted(set(self.ages_hours)):
+            raise ValueError("the ages of a hazard table must increase")
+        if any(not (math.isfinite(rate) and rate >= 0.0) for rate in self.rates_per_hour):
+            raise ValueError("the rates of a hazard table must be finite and >= 0")
+
+    def rate_per_hour(self, age_hours: float) -> float:
+        """The hazard at `age_hours`."""
+        return self.rates_per_hour[max(0, bisect.bisect_right(self.ages_hours, age_hours) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class OnRisk:
+    """Save when the work at stake has grown to Young's interval √(2·δ/h) for the fleet's hazard h of this moment.
+
+    Where the hazard changes with age, the density of saves that loses least is √(h/2δ).
+    Source: Y. Ling, J. Mi, X. Lin, A variational calculus approach to optimal checkpoint placement, IEEE
+    Transactions on Computers 50(7), 2001; for a constant h it is Young's rule.
+    """
+
+    stall_seconds: float
+    minimum_seconds: float = 0.0
+    """Never more often: a save that begins before the last one is durable only waits for it."""
+
+    def should_save(self, context: SaveContext) -> bool:
+        at_stake = context.work_seconds - context.last_save_work_seconds
+        if context.hazard_per_hour <= 0.0 or at_stake <= 0.0:
+            return False
+        interval = young_interval_seconds(self.stall_seconds, 3600.0 / context.hazard_per_hour)
+        return at_stake >= max(interval, self.minimum_seconds) - 1e-6

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from harness.clock import Clock, SystemClock
-from harness.notices.base import Notice, NoticeSourceError, http_request, parse_utc
+from harness.notices.base import Notice, NoticeSourceError, Response, http_request, on_own_clock, parse_utc
 
 ADDRESS = "http://169.254.169.254"
 TOKEN_SECONDS = 21_600
@@ -35,23 +35,26 @@ class AwsSource:
 
     def _instance_action(self) -> Notice | None:
         path = "/latest/meta-data/spot/instance-action"
-        body = self._get(path)
-        if body is None:
+        found = self._get(path)
+        if found is None:
             return None
+        body, response = found
         action = body.get("action")
         if action not in _ACTIONS:
             raise NoticeSourceError(f"{self._base}{path}: unknown action {str(action)[:40]!r}")
-        now = self._clock.wall()
-        deadline = now if action == "hibernate" else parse_utc(body.get("time"), url=self._base + path)
+        if action == "hibernate":
+            deadline = self._clock.wall()
+        else:
+            deadline = on_own_clock(parse_utc(body.get("time"), url=self._base + path), response, self._clock)
         return Notice(self.name, "reclaim", deadline, f"spot/instance-action: {action}")
 
     def _rebalance(self) -> Notice | None:
-        body = self._get("/latest/meta-data/events/recommendations/rebalance")
-        if body is None:
+        found = self._get("/latest/meta-data/events/recommendations/rebalance")
+        if found is None:
             return None
-        return Notice(self.name, "rebalance", None, f"rebalance recommended at {str(body.get('noticeTime'))[:40]}")
+        return Notice(self.name, "rebalance", None, f"rebalance recommended at {str(found[0].get('noticeTime'))[:40]}")
 
-    def _get(self, path: str) -> dict[str, object] | None:
+    def _get(self, path: str) -> tuple[dict[str, object], Response] | None:
         """The JSON object at `path`; None for 404.  A token that expired or was refused is renewed once."""
         response = None
         for attempt in range(2):
@@ -72,7 +75,7 @@ class AwsSource:
             raise NoticeSourceError(f"{self._base}{path}: the answer is not JSON") from None
         if not isinstance(document, dict):
             raise NoticeSourceError(f"{self._base}{path}: the answer is not a JSON object")
-        return document
+        return document, response
 
     def _fresh_token(self, *, renew: bool) -> str:
         now = self._clock.monotonic()

@@ -10,7 +10,7 @@ import json
 from email.utils import parsedate_to_datetime
 
 from harness.clock import Clock, SystemClock
-from harness.notices.base import Notice, NoticeSourceError, http_request
+from harness.notices.base import Notice, NoticeSourceError, Response, http_request, on_own_clock
 
 ADDRESS = "http://169.254.169.254"
 FIRST_CALL_SECONDS = 130.0
@@ -47,31 +47,32 @@ class AzureSource:
 
     def _poll(self) -> Notice | None:
         if self._vm_name is None:
-            self._vm_name = self._ask("/metadata/instance/compute/name?api-version=2021-02-01&format=text").decode(
+            self._vm_name = self._ask("/metadata/instance/compute/name?api-version=2021-02-01&format=text").body.decode(
                 "utf-8", "replace"
             )
         path = "/metadata/scheduledevents?api-version=2020-07-01"
         url = self._base + path
-        body = self._ask(path, timeout_seconds=self._events_timeout)
+        answer = self._ask(path, timeout_seconds=self._events_timeout)
         self._events_timeout = self._timeout
         try:
-            events = json.loads(body)["Events"]
+            events = json.loads(answer.body)["Events"]
             mine = [e for e in events if e["EventType"] in {"Preempt", "Terminate"} and self._vm_name in e["Resources"]]
-            notice = self._notice(mine[0]) if mine else None
+            notice = self._notice(mine[0], answer) if mine else None
         except (ValueError, TypeError, KeyError) as error:
             raise NoticeSourceError(f"{url}: not a list of scheduled events ({error})") from None
         return notice
 
-    def _notice(self, event: dict[str, str]) -> Notice:
+    def _notice(self, event: dict[str, str], answer: Response) -> Notice:
         not_before = event.get("NotBefore") or ""
-        deadline = parsedate_to_datetime(not_before).timestamp() if not_before else None
-        if deadline is None:  # already started
+        if not_before:
+            deadline = on_own_clock(parsedate_to_datetime(not_before).timestamp(), answer, self._clock)
+        else:  # already started
             deadline = self._clock.wall() + self._notice_seconds
         return Notice(self.name, "reclaim", deadline, f"scheduled event {event['EventType']} {event['EventId']}")
 
-    def _ask(self, path: str, *, timeout_seconds: float | None = None) -> bytes:
+    def _ask(self, path: str, *, timeout_seconds: float | None = None) -> Response:
         url = self._base + path
         response = http_request(url, headers={"Metadata": "true"}, timeout_seconds=timeout_seconds or self._timeout)
         if response.status != 200:
             raise NoticeSourceError(f"{url}: HTTP {response.status}")
-        return response.body
+        return response

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Literal, Protocol
 
+from harness.clock import Clock
 from harness.errors import ExternalServiceError
 
 MAX_BODY_BYTES = 64 * 1024
@@ -83,6 +85,24 @@ def http_request(
     if len(response.body) > MAX_BODY_BYTES:
         raise NoticeSourceError(f"{url}: an answer of more than {MAX_BODY_BYTES} bytes")
     return response
+
+
+_DATE_NOISE_SECONDS = 2.0
+
+
+def on_own_clock(deadline_wall: float, response: Response, clock: Clock) -> float:
+    """`deadline_wall`, given by the service's clock, on this node's.
+
+    The answer's Date says what time the service thinks it is: a node whose clock is off by minutes (nobody has set it
+    yet) would otherwise think that it is gone, or that it has hours.  Dates have whole seconds, so less than
+    two of them are no difference.
+    """
+    try:
+        service = parsedate_to_datetime(response.headers.get("Date") or "").timestamp()
+    except ValueError:
+        return deadline_wall
+    ahead = service - clock.wall()
+    return deadline_wall if abs(ahead) < _DATE_NOISE_SECONDS else deadline_wall - ahead
 
 
 def parse_utc(text: object, *, url: str) -> float:

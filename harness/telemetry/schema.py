@@ -158,6 +158,18 @@ class EmergencySaved(Event):
     """From hearing the notice to the step at which all ranks save; known on the node that heard it."""
     emergency_seconds: Seconds
     """From hearing the notice (from the agreed step where another node heard it) to durable."""
+    action: str | None = None
+    """What was chosen for the time left: ``remote`` (this step, durable), ``finish-upload`` (of the save in flight), or
+    ``local`` (this step on the node's own disk)."""
+    seconds_left: Seconds | None = None
+    """For saving, when it was chosen."""
+    expected_seconds: Seconds | None = None
+    fits: bool | None = None
+    """It was expected to be done in time."""
+    local: bool | None = None
+    """`checkpoint` is on this node's own disk."""
+    durable_step: int | None = None
+    """The newest durable step when it was over."""
 
 
 class Rescaled(Event):

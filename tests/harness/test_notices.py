@@ -8,8 +8,10 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +24,12 @@ from harness.fakes import FakeAwsMetadata, FakeAzureMetadata, FakeGcpMetadata, F
 from harness.fakes.position import StepWatcher, when_step
 from harness.notices import Notice, NoticeSourceError, NoticeWatcher, PolledSource, open_sources
 from harness.notices.aws import TOKEN_SECONDS, AwsSource
-from harness.notices.azure import AzureSource
+from harness.notices.azure import FIRST_CALL_SECONDS, AzureSource
 from harness.notices.base import http_request
 from harness.notices.gcp import GcpSource
 from harness.notices.signals import SignalListener
 from harness.notices.simple import FileSource, HttpSource
+from harness.notices.sources import warning_signals
 from harness.telemetry.writer import TelemetryWriter
 
 FAST = 0.3
@@ -87,6 +90,37 @@ def test_aws_hibernate_leaves_no_two_minutes(aws: FakeAwsMetadata) -> None:
     notice = AwsSource(aws.url, clock=clock).poll()
     assert notice is not None
     assert notice.deadline_wall == 5000.0
+
+
+@pytest.mark.parametrize("fake", [FakeAwsMetadata, FakeAzureMetadata])
+@pytest.mark.parametrize("off_seconds", [-3600.0, 3600.0])
+def test_a_clock_that_is_off_does_not_change_the_time_left(fake: type[FakeMetadata], off_seconds: float) -> None:
+    """The node's clock is an hour late or early: a notice of 100 s is one of 100 s, by the service's own Date."""
+    clock = FakeClock(wall=time.time() + off_seconds)
+    with fake() as metadata:
+        metadata.announce(seconds=100)
+        notice = sources(metadata, clock).poll()
+        assert notice is not None
+        assert notice.deadline_wall is not None
+        # Whole seconds in both of the service's times, and the time that this test takes.
+        assert notice.deadline_wall - clock.wall() == pytest.approx(100, abs=20)
+
+
+def test_azure_gives_its_first_answer_the_time_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first question turns the service on: it may take two minutes; later ones get the short timeout."""
+    asked: list[tuple[str, float]] = []
+
+    def recorded(url: str, **options: Any) -> Any:
+        asked.append((url.partition("?")[0].rpartition("/")[2], options["timeout_seconds"]))
+        return http_request(url, **options)
+
+    monkeypatch.setattr("harness.notices.azure.http_request", recorded)
+    with FakeAzureMetadata() as azure:
+        source = AzureSource(azure.url)
+        source.poll()
+        source.poll()
+    assert asked == [("name", 2.0), ("scheduledevents", FIRST_CALL_SECONDS), ("scheduledevents", 2.0)]
+    assert FIRST_CALL_SECONDS >= 120
 
 
 def test_aws_rebalance_is_a_hint_and_a_reclaim_comes_first(aws: FakeAwsMetadata) -> None:
@@ -242,6 +276,7 @@ def test_sources_come_from_the_config(tmp_path: Path) -> None:
     config = NoticesConfig(
         sources=(
             NoticeSource(kind="sigterm"),
+            NoticeSource(kind="signal", address="SIGUSR1", seconds=90),
             NoticeSource(kind="aws"),
             NoticeSource(kind="gcp"),
             NoticeSource(kind="azure"),
@@ -252,6 +287,14 @@ def test_sources_come_from_the_config(tmp_path: Path) -> None:
     opened = open_sources(config, node=3, clock=FakeClock())
     assert [source.name for source in opened] == ["aws", "gcp", "azure", "file"]
     assert opened[3].poll() is not None
+    assert warning_signals(config) == {signal.SIGUSR1: 90.0}
+    # GCP's notice length is a setting of the instance, so one of the source, too.
+    with FakeGcpMetadata() as gcp:
+        gcp.announce()
+        configured = NoticesConfig(sources=(NoticeSource(kind="gcp", address=gcp.url, seconds=300),), notice_seconds=30)
+        notice = open_sources(configured, node=0, clock=FakeClock(wall=1000.0))[0].poll()
+    assert notice is not None
+    assert notice.deadline_wall == 1300.0
     with pytest.raises(InvalidInputError, match="address"):
         open_sources(NoticesConfig(sources=(NoticeSource(kind="file"),)), node=0, clock=FakeClock())
 
@@ -350,6 +393,29 @@ def test_signals_on_the_board() -> None:
     expecting.hear_signal(signal.SIGTERM)
     assert expecting.signalled.is_set()
     assert (expecting.level, heard) == (NO_NOTICE, [])
+
+
+def test_a_schedulers_signal_is_a_notice_with_its_own_time() -> None:
+    """Slurm's ``--signal=USR1@90``: 90 s for this node, of which the agent knows nothing; SIGTERM shortens them."""
+    clock = FakeClock()
+    heard: list[tuple[Notice, float | None]] = []
+    found = NoticeBoard(
+        clock,
+        on_notice=lambda *notice: heard.append(notice),
+        shutdown_timeout_seconds=30.0,
+        warnings={signal.SIGUSR1: 90.0},
+    )
+    assert found.seconds_left is None
+    found.hear_signal(signal.SIGUSR1)
+    found.hear_signal(signal.SIGUSR1)
+    assert [notice.source for notice, _ in heard] == ["sigusr1"]
+    assert heard[0][1] == pytest.approx(90.0)
+    assert (found.level, found.signalled.is_set(), found.stop.is_set()) == (RECLAIM, False, False)
+    clock.advance(10)
+    assert found.seconds_left == pytest.approx(80.0)
+    found.hear_signal(signal.SIGTERM)
+    assert found.seconds_left == pytest.approx(30.0)
+    assert found.signalled.is_set()
 
 
 def test_signals_are_heard_while_the_main_thread_is_inside_c() -> None:
