@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from planner.completion import Completed
 from simulator.runs import Runs
 from simulator.spec import HOURS_PER_MONTH
+from simulator.statistics import Proportion, wilson_interval
 
 Array = NDArray[np.float64]
 
@@ -45,6 +46,12 @@ class Extras:
         """What each run costs beside its nodes and its checkpoints: shape (runs,)."""
         extra: Array = runs.makespan_hours * self.rendezvous_usd_per_hour
         return extra + runs.billed_hours * self.disk_usd_per_node_hour + self.transfer_usd
+
+    def within_budget(self, costs: Array) -> Proportion | None:
+        """Share of runs that cost no more than the budget; None without one."""
+        if self.budget_usd is None:
+            return None
+        return wilson_interval(int(np.count_nonzero(costs <= self.budget_usd)), costs.size)
 
     def on_demand_usd(self, node_price_per_hour: float, nodes: int, makespan_hours: float) -> float:
         """Nodes at the discounted price, their disks, and the transfer; no rendezvous host is needed."""

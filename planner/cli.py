@@ -31,6 +31,7 @@ _EXTRA_ARGUMENT = re.compile(r"unexpected extra arguments? \((.*)\)")
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "recommend": ("planner.commands.recommend", "Where to rent, how often to save, what it costs, when it is done."),
+    "compare": ("planner.commands.compare", "Types, zones and fleet sizes for one job, ranked."),
     "simulate": ("planner.commands.simulate", "Simulate a scenario: cost, makespan, lost work, goodput."),
     "sweep": ("planner.commands.sweep", "Cost against checkpoint interval; the optimum; what the rules cost."),
     "replay": ("planner.commands.replay", "Replay a deadline policy on a recorded spot market."),
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("planner.commands.fit", "Fit lifetime distributions to traces and logs."),
     "data": ("planner.commands.data", "Check the bundled tables."),
     "emit": ("planner.commands.emit", "Write harness.yaml and torchrun.env for a scenario."),
+    "dashboard": ("planner.commands.dashboard", "Open the pages: plan, compare, understand, export, follow runs."),
 }
 """Command name → (module, what it does).  The module's attribute ``command`` is the click command."""
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from planner.assumptions import Assumption
+from planner.bill import Extras
+from planner.compare import Comparison
 from planner.completion import SECONDS_PER_HOUR, Completed
 from planner.evaluate import Candidate
 from planner.recommend import Recommendation
 from planner.sensitivity import OtherHazard
 from simulator.runs import Runs
-from simulator.statistics import Proportion
+from simulator.statistics import Proportion, summarize
 from simulator.sweep import Sweep
 
 SCHEMA_VERSION = 1
@@ -54,12 +56,16 @@ def to_json(document: Mapping[str, Any]) -> str:
 
 
 def simulate_document(completed: Completed, runs: Runs) -> dict[str, Any]:
-    """`planner simulate --json`."""
+    """`planner simulate --json`; the cost holds what the scenario's `bill` adds."""
+    extras = Extras.of(completed)
+    costs = runs.cost_usd + extras.spot_usd(runs)
+    summaries = {name: runs.summary(name).as_dict() for name in SIMULATED} | {"cost_usd": summarize(costs).as_dict()}
     return {
         "schema_version": SCHEMA_VERSION,
         "complete": runs.complete,
-        **{name: runs.summary(name).as_dict() for name in SIMULATED},
+        **summaries,
         "deadline_probability": probability(runs.deadline_probability),
+        "budget_probability": probability(extras.within_budget(costs)),
         "interval_seconds": runs.spec.interval_hours * SECONDS_PER_HOUR,
         "runs": len(runs),
         "seed": runs.seed,
@@ -102,15 +108,19 @@ def sweep_document(completed: Completed, sweep: Sweep) -> dict[str, Any]:
 def recommend_document(recommendation: Recommendation) -> dict[str, Any]:
     """`planner recommend --json`."""
     best = recommendation.best
+    undominated = {id(candidate) for candidate in recommendation.pareto}
     tied = {id(candidate) for candidate in (best, *recommendation.ties)}
     rows = [
-        candidate_document(candidate, rate, tied=len(tied) > 1 and id(candidate) in tied)
+        candidate_document(
+            candidate, rate, tied=len(tied) > 1 and id(candidate) in tied, pareto=id(candidate) in undominated
+        )
         for candidate, rate in zip(recommendation.candidates, recommendation.break_even_rates, strict=True)
     ]
     odd = recommendation.if_real
     return {
         "schema_version": SCHEMA_VERSION,
         "complete": recommendation.complete,
+        "objective": recommendation.objective.name,
         "recommendation": rows[recommendation.candidates.index(best)],
         "if_price_is_real": None if odd is None else rows[recommendation.candidates.index(odd)],
         "break_even_rate_without_refund_per_hour": recommendation.break_even_without_refund,
@@ -119,13 +129,16 @@ def recommend_document(recommendation: Recommendation) -> dict[str, Any]:
         "assumptions": assumption_rows(recommendation.assumptions),
         "influences": [asdict(row) for row in recommendation.influences],
         "sensitivity": [_other_hazard(row) for row in recommendation.sensitivity],
+        "robust_interval": _robust(recommendation),
         "warnings": list(recommendation.warnings),
         "runs": len(best.runs),
         "seed": best.completed.seed,
     }
 
 
-def candidate_document(candidate: Candidate, break_even_rate: float | None, *, tied: bool = False) -> dict[str, Any]:
+def candidate_document(
+    candidate: Candidate, break_even_rate: float | None, *, tied: bool = False, pareto: bool = False
+) -> dict[str, Any]:
     """One candidate as the contract has it."""
     hazard = candidate.completed.hazard
     interval = candidate.interval
@@ -135,6 +148,8 @@ def candidate_document(candidate: Candidate, break_even_rate: float | None, *, t
         "region": candidate.offer.region,
         "zone": candidate.offer.zone,
         "nodes": candidate.nodes,
+        "min_nodes": candidate.completed["fleet.min_nodes"] or candidate.nodes,
+        "work_hours": candidate.completed["job.work_hours"],
         "spot_usd_per_hour": candidate.spot_usd_per_hour,
         "on_demand_usd_per_hour": candidate.on_demand_usd_per_hour,
         "price_as_of": candidate.offer.as_of or None,
@@ -147,6 +162,8 @@ def candidate_document(candidate: Candidate, break_even_rate: float | None, *, t
         "goodput": candidate.goodput.as_dict(),
         "interruptions": candidate.interruptions.as_dict(),
         "deadline_probability": probability(candidate.deadline_probability),
+        "budget_probability": probability(candidate.within_budget),
+        "dearer_than_on_demand_probability": probability(candidate.dearer_than_on_demand),
         "on_demand_cost_usd": candidate.on_demand.cost_usd,
         "on_demand_makespan_hours": candidate.on_demand.makespan_hours,
         "savings_fraction": candidate.savings_fraction,
@@ -155,7 +172,40 @@ def candidate_document(candidate: Candidate, break_even_rate: float | None, *, t
         "rate_per_hour": candidate.completed["market.rate_per_hour"],
         "emergency_fits": candidate.emergency_fits,
         "tied_with_best": tied,
+        "pareto": pareto,
+        "runs": len(candidate.runs),
         "flags": list(candidate.flags),
+    }
+
+
+def _robust(recommendation: Recommendation) -> dict[str, float] | None:
+    found = recommendation.robust
+    if found is None:
+        return None
+    return {
+        "interval_seconds": found.interval_hours * SECONDS_PER_HOUR,
+        "worst_regret_fraction": found.worst_regret_fraction,
+        "worst_regret_of_plan_fraction": found.plan_worst_regret_fraction,
+    }
+
+
+def compare_document(comparison: Comparison) -> dict[str, Any]:
+    """`planner compare --json`."""
+    tied = {id(candidate) for candidate in comparison.ties}
+    undominated = {id(candidate) for candidate in comparison.pareto}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "complete": comparison.complete,
+        "objective": comparison.objective.name,
+        "reference": comparison.reference,
+        "candidates": [
+            candidate_document(candidate, None, tied=id(candidate) in tied, pareto=id(candidate) in undominated)
+            for candidate in comparison.candidates
+        ],
+        "rejected": [asdict(row) for row in comparison.rejected],
+        "assumptions": assumption_rows(comparison.assumptions),
+        "warnings": list(comparison.warnings),
+        "seed": comparison.seed,
     }
 
 

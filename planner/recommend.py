@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,14 +14,19 @@ from planner.breakeven import BreakEven
 from planner.catalogue import FLAGS as PRICE_FLAGS
 from planner.catalogue import OLD_PRICE, REGION_LEVEL, Offer
 from planner.completion import Knowledge
-from planner.evaluate import Candidate, evaluate
+from planner.evaluate import Candidate, Effort, broad_effort, evaluate
 from planner.hazards import FLAGS as HAZARD_FLAGS
 from planner.layers import Layered
 from planner.places import Place, Rejected
-from planner.ranking import best_of, if_real, ranked, ties
-from planner.sensitivity import Influence, OtherHazard, influences, other_hazards
+from planner.ranking import COST, Objective, best_of, if_real, pareto_set, ranked, ties
+from planner.selection import Selection
+from planner.sensitivity import Influence, OtherHazard, RobustInterval, influences, other_hazards, robust_interval
+from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
 
 Say = Callable[[str, int, int], None]
+
+_MOST_BREAK_EVENS = 40
+_LOOKED_AT_AGAIN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,11 @@ class Recommendation:
     """Of the recommended type, anywhere in the wanted places."""
     influences: tuple[Influence, ...]
     sensitivity: tuple[OtherHazard, ...]
+    robust: RobustInterval | None
+    pareto: tuple[Candidate, ...]
+    objective: Objective
+    stated: tuple[Assumption, ...]
+    """What was assumed before there were candidates."""
     warnings: tuple[str, ...]
     complete: bool
 
@@ -47,7 +58,8 @@ class Recommendation:
     def assumptions(self) -> tuple[Assumption, ...]:
         """What the recommended plan rests on and the user did not give; those that matter most first."""
         order = {row.name: index for index, row in enumerate(self.influences)}
-        return tuple(sorted(self.best.completed.assumptions, key=lambda row: order.get(row.name, len(order))))
+        rows = (*self.stated, *self.best.completed.assumptions)
+        return tuple(sorted(rows, key=lambda row: order.get(row.name, len(order))))
 
     @property
     def best_break_even(self) -> float | None:
@@ -58,13 +70,15 @@ class Recommendation:
 def recommend(
     layered: Layered,
     knowledge: Knowledge,
-    places: Sequence[Place],
-    rejected: Sequence[Rejected],
+    selection: Selection,
     *,
+    objective: Objective = COST,
     step_seconds: float | None = None,
     progress: Say | None = None,
 ) -> Recommendation:
-    """Rank `places` (at least one) and explain the best.
+    """Rank the places of `selection` (at least one) by `objective` and explain the best.
+
+    Several types are compared broadly first; the best few places are then simulated with the full effort.
 
     Raises InvalidInputError as `evaluate` does.  After Ctrl-C: what is done so far, `complete` False;
     KeyboardInterrupt where no candidate is finished.
@@ -73,43 +87,120 @@ def recommend(
     def say(what: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(what, done, total) if progress is not None else None
 
-    found = evaluate(layered, knowledge, places, step_seconds=step_seconds, progress=say("comparing places"))
-    order = ranked(found.candidates)
-    best = best_of(order)
+    places = selection.places
+    minimise = "time" if objective.name == "time" else "cost"
+    first = broad_effort(minimise) if selection.several_types else Effort(minimise=minimise)
+    found = evaluate(
+        layered, knowledge, places, step_seconds=step_seconds, effort=first, progress=say("comparing places")
+    )
+    candidates = found.candidates
+    if selection.several_types and found.complete:
+        candidates = _looked_at_again(
+            layered, knowledge, places, candidates, objective, minimise, step_seconds, say("looking closer")
+        )
+    order = ranked(candidates, objective)
+    best = best_of(order, objective)
     assert best is not None, "evaluate raises when nothing is left"
     break_even: list[float | None] = [None] * len(order)
     without_refund: float | None = None
     influence: tuple[Influence, ...] = ()
     sensitivity: tuple[OtherHazard, ...] = ()
+    robust: RobustInterval | None = None
     complete = found.complete
     try:
         if complete:
             search = BreakEven()
-            for index, candidate in enumerate(order):
+            for index, candidate in enumerate(order[:_MOST_BREAK_EVENS]):
                 break_even[index] = search.rate_per_hour(candidate)
                 say("break-even rates")(index + 1, len(order))
             if best.spec.first_hour_refund:
                 without_refund = search.rate_per_hour(best, refund=False)
             influence = influences(best)
             say("other interruption rates")(0, 1)
-            sensitivity = other_hazards(layered, knowledge, places, best)
+            rivals = [
+                place for place in places if place.instance == best.completed.instance and place.nodes == best.nodes
+            ]
+            sensitivity = other_hazards(layered, knowledge, rivals, best)
+            robust = robust_interval(best, sensitivity)
     except KeyboardInterrupt:
         complete = False
     cheapest = _cheapest_on_demand(places, best)
+    odd = if_real(order, best, objective)
     return Recommendation(
         best=best,
-        if_real=if_real(order, best),
+        if_real=odd,
         candidates=order,
         break_even_rates=tuple(break_even),
         break_even_without_refund=without_refund,
-        ties=ties(order, best),
-        rejected=(*rejected, *found.rejected),
+        ties=ties(order, best, objective),
+        rejected=(*selection.rejected, *found.rejected),
         cheapest_on_demand=cheapest,
         influences=influence,
         sensitivity=sensitivity,
-        warnings=warnings_about(best, if_real(order, best), sensitivity),
+        robust=robust,
+        pareto=pareto_set(order),
+        objective=objective,
+        stated=selection.assumptions,
+        warnings=(
+            *warnings_about(best, odd, sensitivity),
+            *(f"{row.name}: {row.source}" for row in selection.assumptions),
+            *_unmet(objective, best),
+            *_far_below_other_regions(best, order),
+        ),
         complete=complete,
     )
+
+
+def _looked_at_again(
+    layered: Layered,
+    knowledge: Knowledge,
+    places: Sequence[Place],
+    candidates: Sequence[Candidate],
+    objective: Objective,
+    minimise: str,
+    step_seconds: float | None,
+    progress: Callable[[int, int], None],
+) -> tuple[Candidate, ...]:
+    """The candidates with those that may be the best simulated with the full effort."""
+    order = ranked(candidates, objective)
+    close = {(c.offer, c.nodes) for c in order[:_LOOKED_AT_AGAIN]}
+    again = [place for place in places if (place.offer, place.nodes) in close]
+    better = evaluate(
+        layered,
+        knowledge,
+        again,
+        step_seconds=step_seconds,
+        effort=Effort(minimise=minimise),
+        progress=progress,
+    ).candidates
+    done = {(c.offer, c.nodes) for c in better}
+    return (*better, *(c for c in candidates if (c.offer, c.nodes) not in done))
+
+
+def _unmet(objective: Objective, best: Candidate) -> tuple[str, ...]:
+    """What to say when no place meets the deadline with the wanted probability."""
+    chance = best.deadline_probability
+    if objective.name != "deadline" or (chance is not None and chance.mean >= objective.probability):
+        return ()
+    return (f"no place meets the deadline with probability {objective.probability:g}: this one comes closest",)
+
+
+def _far_below_other_regions(best: Candidate, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """A price under half the median of the type's other regions: no sibling zone to hold it against, but odd."""
+    others = [
+        candidate.spot_usd_per_hour
+        for candidate in candidates
+        if candidate.offer.instance == best.offer.instance
+        and candidate.offer.region != best.offer.region
+        and candidate.nodes == best.nodes
+    ]
+    if len(others) < 2 or best.spot_usd_per_hour >= 0.5 * statistics.median(others):
+        return ()
+    warning = (
+        f"the price of {best.offer.place} (${best.spot_usd_per_hour:.2f}/h) is under half the median of the type's "
+        f"other regions (${statistics.median(others):.2f}/h): check it"
+    )
+    return (warning,)
 
 
 def _cheapest_on_demand(places: Sequence[Place], best: Candidate) -> Offer | None:
@@ -129,6 +220,8 @@ def warnings_about(best: Candidate, odd: Candidate | None, sensitivity: Sequence
             f"the price of {odd.offer.place} (${odd.spot_usd_per_hour:.2f}/h) is under half the median of its sibling "
             "zones: it does not decide the recommendation; check it"
         )
+    if ESTIMATED_SPEED in best.flags:
+        warnings.append(FLAG_TEXT)
     if best.savings_fraction is not None and best.savings_fraction <= 0.0:
         warnings.append("spot is expected to cost more than on-demand: do not use it for this job")
     if not best.emergency_fits and best.completed.derived is not None:

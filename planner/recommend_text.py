@@ -12,11 +12,13 @@ from planner.ranking import is_starred
 from planner.recommend import Recommendation
 from planner.render import Column
 from planner.sensitivity import Influence, OtherHazard
+from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
 from simulator.statistics import Proportion
 
 _MOST_ROWS = 12
 _MOST_INFLUENCES = 6
 _SOURCE_LENGTH = 48
+_MOST_NAMES = 12
 
 
 def print_recommendation(out: Console, found: Recommendation) -> None:
@@ -110,6 +112,12 @@ def _second_lines(found: Recommendation) -> list[str]:
         lines.append(
             f"Done within {render.hours(best.completed['job.deadline_hours'])} with a probability of {_chance(chance)}."
         )
+    budget = best.completed["bill.budget_usd"]
+    if best.within_budget is not None:
+        lines.append(f"Costs at most {render.usd(budget)} with a probability of {_chance(best.within_budget)}.")
+    dearer = best.dearer_than_on_demand
+    if dearer is not None and dearer.mean > 0.0:
+        lines.append(f"Ends up dearer than on-demand with a probability of {_chance(dearer)}.")
     odd = found.if_real
     if odd is not None:
         lines.append(
@@ -123,38 +131,45 @@ def _second_lines(found: Recommendation) -> list[str]:
 
 
 def _print_candidates(out: Console, found: Recommendation) -> None:
+    several = len({candidate.offer.instance for candidate in found.candidates}) > 1
     columns = (
+        *((Column("Type"),) if several else ()),
         Column("Zone"),
         Column("Spot/h", right=True),
-        Column("On demand", right=True),
-        Column("Save every", right=True),
+        *(() if several else (Column("On demand", right=True),)),
+        Column("Save every" if not several else "Save", right=True),
         Column("Cost P50", right=True),
-        Column("P95", right=True),
+        *(() if several else (Column("P95", right=True),)),
         Column("Done P50", right=True),
         Column("Saved", right=True),
     )
     shown = _shown(found)
-    out.print(render.table(columns, (_candidate_row(candidate, found.best) for candidate in shown)))
+    out.print(render.table(columns, (_candidate_row(candidate, found.best, several) for candidate in shown)))
     if len(found.candidates) > len(shown):
         out.print(f"  and {len(found.candidates) - len(shown)} dearer ones (all of them with --json)")
     if any(is_starred(candidate) for candidate in shown):
         render.paragraph(out, "* this price is under half the median of its sibling zones and may be wrong", indent=0)
+    if any(ESTIMATED_SPEED in candidate.flags for candidate in shown):
+        render.paragraph(out, f"~ {FLAG_TEXT}")
 
 
 def _shown(found: Recommendation) -> tuple[Candidate, ...]:
     return found.candidates[:_MOST_ROWS]
 
 
-def _candidate_row(candidate: Candidate, best: Candidate) -> tuple[str, ...]:
-    star = "*" if is_starred(candidate) else ""
+def _candidate_row(candidate: Candidate, best: Candidate, several: bool) -> tuple[str, ...]:
+    mark = "> " if candidate is best else "  "
+    zone = candidate.offer.place + ("*" if is_starred(candidate) else "")
+    estimated = "~" if ESTIMATED_SPEED in candidate.flags else ""
+    name = candidate.offer.instance.removeprefix("Standard_")
     return (
-        ("> " if candidate is best else "  ") + candidate.offer.place + star,
+        *((mark + name, zone) if several else (mark + zone,)),
         render.usd(candidate.spot_usd_per_hour),
-        render.usd(candidate.on_demand_usd_per_hour),
+        *(() if several else (render.usd(candidate.on_demand_usd_per_hour),)),
         render.duration(candidate.interval.hours * 3600),
         render.usd(candidate.cost_usd.p50),
-        render.usd(candidate.cost_usd.p95),
-        render.hours(candidate.makespan_hours.p50),
+        *(() if several else (render.usd(candidate.cost_usd.p95),)),
+        estimated + render.hours(candidate.makespan_hours.p50),
         render.percent(candidate.savings_fraction),
     )
 
@@ -164,7 +179,9 @@ def _print_rejected(out: Console, found: Recommendation) -> None:
     for row in found.rejected:
         by_reason.setdefault(row.reason, []).append(row.zone or row.region or row.instance)
     for reason, where in by_reason.items():
-        render.paragraph(out, f"Rejected, {reason}: {', '.join(where)}", indent=0)
+        names = list(dict.fromkeys(where))
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        render.paragraph(out, f"Rejected, {reason}: {', '.join(names[:_MOST_NAMES])}{more}", indent=0)
 
 
 def _print_influences(out: Console, found: Recommendation) -> None:
@@ -220,6 +237,14 @@ def _print_sensitivity(out: Console, found: Recommendation) -> None:
         "",
     )
     out.print(render.table(columns, (first, *(_sensitivity_row(row) for row in found.sensitivity))))
+    robust = found.robust
+    if robust is not None and robust.worst_regret_fraction < robust.plan_worst_regret_fraction - 0.0005:
+        render.paragraph(
+            out,
+            f"Saving every {render.duration(robust.interval_hours * 3600)} instead is within "
+            f"{100 * robust.worst_regret_fraction:.1f}% of the best interval whichever of these is true (this plan: "
+            f"{100 * robust.plan_worst_regret_fraction:.1f}%).",
+        )
 
 
 def _sensitivity_row(row: OtherHazard) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
+from harness.errors import EXIT_CTRL_C, EXIT_DONE
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options, show_config
-from planner.completion import complete, find_instance
+from planner.commands.selection import objective_of, selection_options, wanted_of
+from planner.completion import complete
 from planner.emit.options import emit_options, emit_settings
 from planner.options import BoundedNumber
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @click.command("recommend")
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @planning_options()
+@selection_options
 @click.option(
     "--step-seconds",
     type=BoundedNumber(above=0.0),
@@ -34,33 +36,31 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     """Recommend where to rent spot capacity for a job and how often to save.
 
     Looks at every zone with a known price (narrow it with --region and --zone), finds the cheapest checkpoint
-    interval for each, and compares with on-demand. SCENARIO is an optional YAML or JSON file; flags replace what it
-    says. Works offline, from the bundled tables.
+    interval for each, and compares with on-demand. One type with --instance, every type with --accelerator, or the
+    whole catalogue (then --reference says for which fleet the work hours hold). SCENARIO is an optional YAML or JSON
+    file; flags replace what it says. Works offline, from the bundled tables.
 
     Example: planner recommend --instance p4d.24xlarge --work-hours 100 --checkpoint-gib 50
     """
     layered = gather_layers(ctx, parameters, scenario)
+    objective = objective_of(parameters, layered)
     known = knowledge(parameters)
-    name = layered.scenario.fleet.instance
-    if name is None:
-        raise InvalidInputError("--instance", "nothing", "an instance type", "e.g. p4d.24xlarge")
     if parameters["show_config"]:
         show_config(complete(layered, known), as_json=parameters["as_json"])
         return EXIT_DONE
     settings = emit_settings(parameters)
     from planner.documents import recommend_document, to_json
-    from planner.places import find_places, require_places
     from planner.recommend import recommend
+    from planner.selection import select
 
-    fleet = layered.scenario.fleet
-    instance = find_instance(layered, known.catalogue, name, fleet.provider)
-    places, rejected = find_places(known.catalogue, layered, [instance], [fleet.nodes or 1])
-    require_places(places, rejected, name)
+    selection = select(layered, known, wanted_of(parameters))
     step_seconds = parameters["step_seconds"]
     if step_seconds is None and known.profile is not None and known.profile.step_seconds is not None:
         step_seconds = known.profile.step_seconds.mean
     with render.ProgressBar("comparing places") as bar:
-        found = recommend(layered, known, places, rejected, step_seconds=step_seconds, progress=bar.report)
+        found = recommend(
+            layered, known, selection, objective=objective, step_seconds=step_seconds, progress=bar.report
+        )
     written: tuple[Path, ...] = ()
     if parameters["emit"] is not None and found.complete:
         from planner.emit.plan import emit_plan, plan_of

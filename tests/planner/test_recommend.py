@@ -20,7 +20,7 @@ from planner.evaluate import Candidate, evaluate, on_demand
 from planner.layers import Layered, layer
 from planner.places import Place, Rejected, find_places
 from planner.ranking import best_of, cannot_be_told, if_real, ranked
-from planner.sensitivity import influences, other_hazards
+from planner.sensitivity import influences, other_hazards, robust_interval
 from simulator.simulate import simulate
 from simulator.spec import PriceSeries
 from tests.planner.conftest import Outcome
@@ -174,6 +174,38 @@ def test_break_even_lies_below_the_assumed_rate_where_spot_is_already_dearer() -
     rate = BreakEven().rate_per_hour(candidate)
     assert rate is not None
     assert rate < 0.2
+
+
+def test_the_whole_bill_is_in_the_cost() -> None:
+    """Disks and the rendezvous host by the hour, the transfer once, the discount on on-demand: all by hand."""
+    bill = {
+        "on_demand_discount": 0.25, "rendezvous_usd_per_hour": 0.5, "disk_gib": 730.0, "disk_usd_per_gib_month": 0.1,
+        "transfer_gib": 100.0, "transfer_usd_per_gib": 0.02, "budget_usd": 900.0,
+    }  # fmt: skip
+    plain = one_candidate({**NO_REFUND, "checkpoint": {"interval_seconds": 1800}})
+    billed = one_candidate({**NO_REFUND, "checkpoint": {"interval_seconds": 1800}, "bill": bill})
+    runs = plain.runs
+    np.testing.assert_allclose(
+        billed.costs, plain.costs + 0.5 * runs.makespan_hours + 0.1 * runs.billed_hours + 2.0, rtol=1e-12
+    )
+    hours = plain.on_demand.makespan_hours
+    assert plain.on_demand.cost_usd is not None
+    assert billed.on_demand.cost_usd == pytest.approx(
+        plain.on_demand.cost_usd - 0.25 * 21.957642 * hours + 0.1 * hours + 2.0
+    )
+    assert billed.within_budget is not None
+    assert billed.within_budget.mean == pytest.approx(float(np.mean(billed.costs <= 900.0)))
+    assert billed.dearer_than_on_demand is not None
+    assert billed.dearer_than_on_demand.mean == 0.0
+
+
+def test_the_robust_interval_is_no_worse_than_the_plans_own() -> None:
+    """Its worst regret is least by construction, and both are regrets."""
+    layered, places, _ = found_places({**P4D, "fleet": {"instance": "p4d.24xlarge", "zone": "use1-az2"}})
+    (best,) = evaluate(layered, KNOWLEDGE, places).candidates
+    found = robust_interval(best, other_hazards(layered, KNOWLEDGE, places, best))
+    assert found is not None
+    assert 0.0 <= found.worst_regret_fraction <= found.plan_worst_regret_fraction
 
 
 def test_ties_are_paired() -> None:
