@@ -112,5 +112,5 @@ def _signals_held() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        for number in held:
-            signal.raise_signal(number)
+        for received in held:
+            signal.raise_signal(received)
