@@ -33,7 +33,7 @@ from simulator.engine.philox import ACQUISITION, BULK, CORRUPTION, PROVISION, on
 from simulator.engine.segment import locate, reach, schedule
 from simulator.lifetimes.kernels import PROVISION_CONSTANT
 
-READINESS, ARRIVAL, NOTICED, RECLAIM = range(4)
+READINESS, NOTICED, RECLAIM, ARRIVAL = range(4)
 REQUESTED, UP, STARTING, READY, MEMBER, LEAVING = range(6)
 WAITING, STARTUP, TRAINING, IDLE, EMERGENCY, DETECT, RENDEZVOUS, JOIN, SHORT, ENDING = range(10)
 
@@ -147,15 +147,15 @@ def fleet_runs(
             if stale:
                 soonest, j, ties = earliest(when)
                 stale = False
-            # At one moment: the job's own events, then startups' ends, arrivals, notices, reclaims.  Only for a start
-            # or the end of a wait do those who come at that moment count.
+            # At one moment: the job's own events, startups' ends, notices, reclaims, arrivals.  But a start counts all
+            # who are there at its moment, and the end of a wait all who are ready.
             if phase_end <= soonest + TOLERANCE:
                 comes_first = False
                 if soonest <= phase_end + TOLERANCE and phase in (WAITING, SHORT):
                     for m in range(nodes):
                         if when[m] <= soonest + TOLERANCE:
                             other = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
-                            comes_first = comes_first or other <= ARRIVAL
+                            comes_first = comes_first or other == READINESS or phase == WAITING
                 own_event = not comes_first
             else:
                 own_event = False
