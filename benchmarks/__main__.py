@@ -9,9 +9,10 @@ NAMES = {
     "simulator": "speed of the engines against C, NumPy, SimPy and the reference; what control variates buy",
     "exactness": "simulated against exact results",
     "checkpoint": "what checkpoints cost",
+    "harness_step": "what the harness costs in every step",
     "policies": "deadline policies on recorded markets (needs --shared DIR)",
 }
-BY_DEFAULT = ("simulator", "exactness", "checkpoint")
+BY_DEFAULT = ("simulator", "exactness", "checkpoint", "harness_step")
 
 
 def main(arguments: list[str]) -> int:
