@@ -237,6 +237,11 @@ def fleet_runs(
                         saving_state = False
                     if members == 0:
                         # Nobody holds the state any more.
+                        if flying and upload_end <= now + TOLERANCE:
+                            copy_hours, puts, start, count, newest = add_copies(
+                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                                1.0, upload_progress, 0.0, upload_end, 0.0,
+                            )  # fmt: skip
                         restoring, flying = True, False
                         progress = newest
                     phase, since, phase_end = SHORT, now, now if members + ready >= least else math.inf
@@ -337,6 +342,11 @@ def fleet_runs(
                 # Into training, if there are enough who can.
                 if elastic and members < least:
                     if members == 0:
+                        if flying and upload_end <= now + TOLERANCE:
+                            copy_hours, puts, start, count, newest = add_copies(
+                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                                1.0, upload_progress, 0.0, upload_end, 0.0,
+                            )  # fmt: skip
                         lost += progress - newest
                         progress = newest
                         restoring, flying = True, False
@@ -544,6 +554,11 @@ def fleet_runs(
             if phase == SHORT and is_notice:
                 # Nothing was trained since the state was saved, if it is in memory at all.
                 if members == 0 and not restoring:
+                    if flying and upload_end <= now + TOLERANCE:
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                            1.0, upload_progress, 0.0, upload_end, 0.0,
+                        )  # fmt: skip
                     restoring, flying, progress = True, False, newest
                 continue
 
