@@ -15,9 +15,9 @@ def figure_block(title: str, chart: Any, table: pd.DataFrame, *, name: str, alt:
     st.subheader(title)
     st.altair_chart(chart, width="stretch", alt=alt, key=f"chart-{name}")
     if note:
-        st.caption(dollars(note))
+        note(dollars(note))
     with st.expander("The numbers"):
-        st.caption(dollars(alt))
+        note(dollars(alt))
         st.dataframe(table, hide_index=True, alt=f"Numbers of the chart “{title}”.", key=f"table-{name}")
         st.download_button(
             "Download CSV",

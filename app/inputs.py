@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import state
-from app.text import plain, show_error
+from app.text import note, plain, show_error
 from app.waiting import result_of
 from planner.catalogue import Catalogue, Instance
 from planner.views import choices
@@ -190,10 +190,10 @@ def _notice(given: dict[str, str], link: Link | None) -> None:
 def _prices(catalogue: Catalogue, given: dict[str, str]) -> None:
     found = state.live()
     with st.expander("Prices"):
-        st.caption(plain(choices.price_age(catalogue, given.get("instance", EXAMPLE["instance"]), found)))
+        note(plain(choices.price_age(catalogue, given.get("instance", EXAMPLE["instance"]), found)))
         if found is not None:
             for line in found.missing:
-                st.caption(plain(line))
+                note(plain(line))
             st.button("Use the bundled prices", on_click=state.use_live, args=(None,), width="stretch")
         if st.button("Ask for live prices", width="stretch") or st.session_state.get("asking_live"):
             _ask_live(catalogue, given.get("instance", EXAMPLE["instance"]))

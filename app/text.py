@@ -21,6 +21,11 @@ def dollars(text: str) -> str:
     return text.replace("$", r"\$").replace("~", r"\~")
 
 
+def note(text: str) -> None:
+    """Small print of ours, already escaped.  Not st.caption: its grey is too faint to read (WCAG 1.4.3)."""
+    st.markdown(f":small[{text}]")
+
+
 def show_error(error: Exception) -> None:
     """What went wrong, as a sentence on the page."""
     st.error(plain(error_sentence(error)), icon=":material/error:")

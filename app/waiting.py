@@ -24,6 +24,11 @@ def result_of(slot: str, key: Hashable, function: Callable[[Say], Any]) -> Any:
     """
     session = _session()
     held: dict[str, Job] = st.session_state.setdefault("jobs", {})
+    stopped = held.get(slot)
+    if stopped is not None and stopped.key == key and stopped.was_cancelled:
+        # Asked for again only when the user says so.
+        _show_stopped(slot)
+        return None
     job = WORK.start(key, function)
     job.watchers.add(session)
     previous = held.get(slot)
@@ -60,4 +65,4 @@ def _show_progress(slot: str, job: Job) -> None:
 
 def _show_stopped(slot: str) -> None:
     st.info("Stopped. Nothing was kept of it.", icon=":material/pan_tool:")
-    st.button("Start again", key=f"again-{slot}")
+    st.button("Start again", key=f"again-{slot}", on_click=st.session_state["jobs"].pop, args=(slot, None))

@@ -54,7 +54,7 @@ def _row(entry: Entry) -> None:
         )
     as_of = f" ({entry.as_of})" if entry.as_of else ""
     where = f"{entry.source}{as_of}" if entry.source else entry.help
-    source.caption(plain(where))
+    source.markdown(f":small[{plain(where)}]")
     if entry.edited and entry.key is not None:
         reset.button(
             "Reset",

@@ -42,8 +42,8 @@ def draw(plan: Plan) -> None:
 
 
 def _draw(plan: Plan, found: Comparison) -> None:
-    for note in found.notes:
-        st.caption(plain(note))
+    for line in found.notes:
+        note(plain(line))
     rows = found.rows
     figure_block(
         "Cost against time",
@@ -55,7 +55,7 @@ def _draw(plan: Plan, found: Comparison) -> None:
         "joins the places that no other beats in both cost and time.",
     )
     st.subheader("All of them")
-    st.caption("Click a heading to sort. Mark a row, then make it the plan.")
+    note("Click a heading to sort. Mark a row, then make it the plan.")
     event = st.dataframe(
         rows,
         hide_index=True,

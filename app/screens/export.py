@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import state
 from app.figures import FIGURES, figure_svg
-from app.text import plain, show_error
+from app.text import note, plain, show_error
 from planner.views.export import chart_tables, export_files
 from planner.views.plan import Plan
 
@@ -39,7 +39,7 @@ def draw(plan: Plan) -> None:
             )  # fmt: skip
             st.markdown("How to use it:")
             st.code(file.usage, language=None, wrap_lines=True)
-            st.code(file.text, language=file.language, height=420)
+            st.code(file.text, language=None, height=420)
     st.header("Numbers of the charts", anchor=False)
     tables = chart_tables(plan)
     name = st.selectbox("Chart", list(tables), key="export-table")
@@ -55,7 +55,7 @@ def draw(plan: Plan) -> None:
         f"Download {figure}.svg", svg, file_name=f"{figure}.svg", mime="image/svg+xml", on_click="ignore"
     )
     st.image(svg, width="stretch")
-    st.caption(plain(FIGURES[figure].title))
+    note(plain(FIGURES[figure].title))
 
 
 def _setting(key: str, label: str, help_text: str) -> None:

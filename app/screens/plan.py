@@ -9,7 +9,7 @@ from app.charts.distribution import distribution_chart
 from app.charts.interval import interval_chart
 from app.charts.parts import parts_chart
 from app.figure_block import figure_block
-from app.text import dollars, plain
+from app.text import dollars, note, plain
 from planner.views import sentences, tables
 from planner.views.plan import Plan, answer, fine_print, numbers, remarks
 
@@ -19,7 +19,7 @@ def draw(plan: Plan) -> None:
     best, dark = plan.best, state.is_dark()
     start = state.start_moment()
     st.title(dollars(answer(best, start)), anchor=False)
-    st.caption(dollars(f"If it starts now, {start:%A %H:%M}. {fine_print(plan)}"))
+    note(dollars(f"If it starts now, {start:%A %H:%M}. {fine_print(plan)}"))
     for column, number in zip(st.columns(4), numbers(best), strict=True):
         column.metric(
             number.label,
@@ -96,5 +96,5 @@ def draw(plan: Plan) -> None:
 def _share() -> None:
     st.subheader("Send it to whoever pays")
     url = st.context.url
-    st.caption("This link reproduces the plan, on this machine or wherever a dashboard of the same version runs.")
+    note("This link reproduces the plan, on this machine or wherever a dashboard of the same version runs.")
     st.code(sentences.link_text(url or "", state.query()), language=None, wrap_lines=True)

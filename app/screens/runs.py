@@ -7,7 +7,7 @@ import streamlit as st
 from app import state
 from app.charts.runs import steps_chart
 from app.figure_block import figure_block
-from app.text import plain, show_error
+from app.text import note, plain, show_error
 from planner.views import runs
 from planner.views.runs import Monitor, RunFolder
 
@@ -29,9 +29,7 @@ def draw() -> None:
 def _folders() -> None:
     top = runs.root()
     found = runs.find_runs(top)
-    st.caption(
-        plain(f"Looking below {top}. Another folder: planner dashboard --runs FOLDER. Nothing outside of it is read.")
-    )
+    note(plain(f"Looking below {top}. Another folder: planner dashboard --runs FOLDER. Nothing outside of it is read."))
     if not found:
         st.info(
             "No telemetry here yet. A run writes it into the folder that its harness.yaml names under telemetry; start "
@@ -57,7 +55,7 @@ def _folder(run: RunFolder) -> None:
         show_error(error)
         return
     if run.config is None:
-        st.caption("No harness.yaml lies beside or above this folder: there is no prediction to compare with.")
+        note("No harness.yaml lies beside or above this folder: there is no prediction to compare with.")
     _draw(found)
 
 
@@ -106,4 +104,4 @@ def _draw(found: Monitor) -> None:
     st.subheader("Attempts")
     st.dataframe(runs.attempt_rows(report), hide_index=True, alt="One row per attempt of the run.")
     if report.damaged_lines:
-        st.caption(f"{report.damaged_lines} line(s) were cut short by a kill and are left out.")
+        note(f"{report.damaged_lines} line(s) were cut short by a kill and are left out.")

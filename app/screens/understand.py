@@ -7,7 +7,7 @@ import streamlit as st
 from app import state
 from app.charts import hazards, prices, timeline, tornado
 from app.figure_block import figure_block
-from app.text import dollars, plain, show_error
+from app.text import dollars, note, plain, show_error
 from app.waiting import result_of
 from planner.views import market, sentences, tables
 from planner.views.plan import Plan
@@ -150,7 +150,7 @@ def _hazards(plan: Plan) -> None:
             alt="Reclaims per node-hour against age in hours, for " + ", ".join(chosen) + ".",
         )  # fmt: skip
     for row in picked:
-        st.caption(plain(f"{row.name}: {row.source} ({row.as_of}). {row.note}"))
+        note(plain(f"{row.name}: {row.source} ({row.as_of}). {row.note}"))
 
 
 def _prices(plan: Plan) -> None:

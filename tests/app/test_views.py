@@ -30,7 +30,7 @@ def test_the_answer_names_place_interval_money_and_time(plan: Plan) -> None:
 
 
 def test_the_moment_is_a_weekday_within_a_week_and_a_date_after() -> None:
-    """ "Friday" must not mean one of several Fridays."""
+    """Within a week a weekday is enough; later it would be one of several."""
     start = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)  # a Tuesday
     assert moment(start, 74.0) == "Friday 14:00"
     assert moment(start, 200.0) == "2 December 20:00"

@@ -1,0 +1,157 @@
+"""A dashboard server on loopback and Debian's chromium, for the tests that look through a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+WAIT_MS = 60_000
+
+
+def require_chromium() -> None:
+    """Skip without Debian's chromium; in CI its absence is a failure."""
+    if CHROMIUM.exists():
+        return
+    reason = f"{CHROMIUM} is missing: apt-get install chromium"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def dashboard(runs: Path) -> Iterator[str]:
+    """`planner dashboard` as a user starts it; its address.  What it printed is shown if it does not come up."""
+    port = free_port()
+    log = runs / "server.log"
+    command = [sys.executable, "-m", "planner", "dashboard", "--no-open", "--port", str(port), "--runs", str(runs)]
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60.0
+        while not _answers(f"{address}/_stcore/health"):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield address
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's chromium, without a screen."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Visitor:
+    """One page in a context of its own, and what it complained about."""
+
+    def __init__(self, browser: Browser, address: str, *, width: int = 1280, scheme: str = "light") -> None:
+        self.address = address
+        self.context: BrowserContext = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            accept_downloads=True,
+        )
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(WAIT_MS)
+        self.complaints: list[str] = []
+        self.elsewhere: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda line: self._console(line.type, line.text, line.location))
+        self.page.on("request", lambda request: self._request(request.url))
+        self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+
+    def _console(self, kind: str, text: str, location: object) -> None:
+        # Opened below a page's own path, Streamlit's front end looks for the server there first: two 404s by design.
+        probe = str(location.get("url", "") if isinstance(location, dict) else "")
+        if kind == "error" and not probe.endswith(("/_stcore/health", "/_stcore/host-config")):
+            self.complaints.append(f"{text} {probe}")
+
+    def _request(self, url: str) -> None:
+        if not url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+            self.elsewhere.append(url)
+
+    def open(self, path: str = "/") -> Visitor:
+        """Go to a path (with its query) and wait until the page is drawn."""
+        self.page.goto(f"{self.address}{path}")
+        return self.settle()
+
+    def settle(self) -> Visitor:
+        """Wait until the script has run and the title is there."""
+        self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        self.page.wait_for_selector("h1, [data-testid=stAlert], [data-testid=stProgress]")
+        return self
+
+    def title(self) -> str:
+        """The heading of the page, on one line."""
+        return " ".join(self.page.locator("h1").first.inner_text().split())
+
+    def whole_page(self, path: Path) -> None:
+        """A picture of all that can be scrolled to."""
+        height = self.page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
+        size = self.page.viewport_size
+        assert size is not None
+        self.page.set_viewport_size({"width": size["width"], "height": min(int(height) + 80, 6000)})
+        self.page.wait_for_timeout(400)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(path))
+        self.page.set_viewport_size(size)
+
+    def close(self) -> None:
+        """End it."""
+        self.context.close()
+
+
+def fresh_folder(path: Path) -> Path:
+    """An empty folder at `path`."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
