@@ -205,6 +205,10 @@ def fleet_runs(
                     outage += now - since
                 elif phase == DETECT:
                     outage += now - since
+                    if members + ready < least:
+                        # The newcomer that would have made them enough went meanwhile.
+                        phase, since, phase_end = SHORT, now, math.inf
+                        continue
                     phase, since, phase_end = RENDEZVOUS, now, now + rendezvous
                     members += take_in(state)
                     ready = 0
