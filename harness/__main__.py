@@ -87,6 +87,36 @@ def report(paths: tuple[str, ...], config_path: str | None, endpoint_url: str | 
     click.echo(document.model_dump_json(indent=2) if as_json else render_report(document))
 
 
+@main.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def ledger(paths: tuple[str, ...], as_json: bool) -> None:
+    """Prove from the ledgers at PATHS that every sample was used exactly once per epoch.
+
+    PATHS are the telemetry directories of all nodes, or the durable target's; the run's harness.yaml had data: {ledger:
+    true}.  Exit code 0: proven; 1: not, and why.
+    """
+    from harness.ledger import prove, render
+
+    proof = prove([Path(path) for path in paths])
+    click.echo(proof.model_dump_json(indent=2) if as_json else render(proof))
+    sys.exit(0 if proof.proven else 1)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=29400, show_default=True, help="Port of the store.")
+def rendezvous(port: int) -> None:
+    """Host the rendezvous store on a stable machine, until SIGTERM (exit 0) or Ctrl-C.
+
+    Trainers name it in their harness.yaml: torchrun.rdzv_endpoint: HOST:PORT, torchrun.rdzv_conf.is_host: false.  Their
+    launches get their rdzv_id from it (run id and a number), so that a run which finished or failed can be launched
+    again on the same store.
+    """
+    from harness.rendezvous import host_store
+
+    sys.exit(host_store(port))
+
+
 @main.command("fake-metadata")
 @click.argument("provider", type=click.Choice(["aws", "gcp", "azure"]))
 @click.option("--port", type=int, default=0, help="Port on 127.0.0.1; 0 picks a free one.")

@@ -1,30 +1,103 @@
-"""torchrun as it is, except that an end it was told to make is one line and not a traceback.
+"""torchrun as it is, with three things around it.
 
 `python -m harness launch` runs this instead of ``python -m torch.distributed.run``: the same code with the same
-arguments.  The exit code stays torchrun's; the launcher maps it.
+arguments.  Before: where the store outlives a launch, it hands out the rdzv_id; and a newcomer asks a running fleet to
+save before it enters the rendezvous.  After: an end that it was told to make is one line and not a traceback, and a
+launch that is over says so in the store.  The launcher maps the exit code.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+
+from harness.errors import EXIT_BUG, EXIT_INTERRUPTED_RESUMABLE
+from harness.log import configure_logging
+
+HAND_OUT = "HARNESS_HAND_OUT_RDZV_ID"
+JOIN_SECONDS = "HARNESS_JOIN_SECONDS"
+ENDPOINT = "HARNESS_RDZV_ENDPOINT"
+"""Set by the launcher: run id to hand out an id for; how long to wait for a planned save; host:port of the store."""
+
+_CONNECT_SECONDS = 60.0
+
+_log = logging.getLogger("harness")
 
 
 def main() -> None:
     """torchrun with this process's arguments."""
     from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousError
+    from torch.distributed.elastic.rendezvous.api import RendezvousTimeoutError
     from torch.distributed.run import main as torchrun
 
+    configure_logging(int(os.environ.get("HARNESS_NODE", "0")), None)
+    _meet()
     try:
         torchrun()
     except SignalException as told:
         # The workers have been ended by now; the rendezvous stays open for the others.
         logging.getLogger("harness").debug("torchrun ended by %s", told.sigval)
-        sys.exit(1)
+        sys.exit(EXIT_BUG)
+    except RendezvousConnectionError:
+        _log.warning("the rendezvous store is gone; launch again once it is back")
+        sys.exit(EXIT_INTERRUPTED_RESUMABLE)
+    except RendezvousTimeoutError:
+        _log.warning("the other nodes did not come in time")
+        sys.exit(EXIT_INTERRUPTED_RESUMABLE)
     except RendezvousError as error:
-        sys.stderr.write(f"torchrun: {type(error).__name__}: {error or 'the other nodes did not come'}\n")
-        sys.exit(1)
+        _log.error("torchrun: %s: %s", type(error).__name__, error or "the rendezvous takes nobody")
+        sys.exit(EXIT_BUG)
+    except ChildFailedError:
+        _close()
+        raise
+    _close()
+
+
+def _argument(name: str) -> str | None:
+    return next((a.partition("=")[2] for a in sys.argv if a.startswith(f"--{name}=")), None)
+
+
+def _meet() -> None:
+    """Get the rdzv_id, and ask to join; a store that does not answer is torchrun's to complain about."""
+    run_id, seconds = os.environ.get(HAND_OUT), os.environ.get(JOIN_SECONDS)
+    if run_id is None and seconds is None:
+        return
+    from torch.distributed import DistError
+
+    from harness.meeting import Meeting
+    from harness.preflight import split_endpoint
+
+    try:
+        meeting = Meeting(*split_endpoint(os.environ[ENDPOINT]), timeout_seconds=_CONNECT_SECONDS)
+        if run_id is not None:
+            handed_out = meeting.hand_out_id(run_id)
+            sys.argv = [f"--rdzv-id={handed_out}" if a.startswith("--rdzv-id=") else a for a in sys.argv]
+            _log.info("rendezvous %s", handed_out)
+        if seconds is not None:
+            saved = meeting.ask_to_join(_argument("rdzv-id") or "", timeout_seconds=float(seconds))
+            if saved is not None:
+                _log.info("joining a running fleet, %s", "which has saved" if saved else "which did not answer")
+    except (DistError, RuntimeError) as error:
+        _log.warning("the rendezvous store does not answer: %s", " ".join(str(error).split())[:120])
+
+
+def _close() -> None:
+    """The launch is over: torchrun has closed its rendezvous, so the next launch needs another id."""
+    if HAND_OUT not in os.environ:
+        return
+    from torch.distributed import DistError
+
+    from harness.meeting import Meeting
+    from harness.preflight import split_endpoint
+
+    try:
+        meeting = Meeting(*split_endpoint(os.environ[ENDPOINT]), timeout_seconds=5.0)
+        meeting.close_id(_argument("rdzv-id") or "")
+    except (DistError, RuntimeError) as error:
+        _log.debug("the end could not be noted in the store: %s", error)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from harness.attempt import Attempt
 from harness.board import NoticeBoard
 from harness.config import RiskConfig
 from harness.emergency import Outlook, combine, decide
-from harness.environment import minimum_nodes
+from harness.environment import minimum_nodes, waits_below_minimum
 from harness.errors import CheckpointError, ExternalServiceError
 from harness.leaving import LeavingError
 from harness.policy import EverySteps, HazardTable, OnRisk, SaveContext, SavePolicy, interval_steps
@@ -148,8 +148,9 @@ class Boundary:
             told = self._board.signalled.is_set()
             reason, detail = "notice", "told to end by SIGTERM" if told else "this node is being reclaimed"
         elif left_over < minimum:
-            reason = "below-minimum"
+            reason, ends = "below-minimum", not waits_below_minimum(self._attempt.config)
             detail = f"{left_over} of {placement.nodes} nodes stay, and the run needs {minimum}"
+            detail += "" if ends else ": waiting for others"
         else:
             reason, ends = "re-forming", False
             detail = f"{placement.nodes - left_over} of {placement.nodes} nodes leave; the others form up again"

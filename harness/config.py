@@ -207,6 +207,9 @@ class ElasticConfig(StrictModel):
     """World size for which global batch and learning rate were chosen; None: the full fleet (MAX nodes x processes)."""
     micro_batch_samples: int | None = Field(None, ge=1)
     """At most so many samples in one forward pass; None: a rank's share at the reference world size."""
+    below_minimum: Literal["wait", "leave"] | None = None
+    """What the nodes that stay do when a notice leaves fewer than MIN: wait for another, up to `join_timeout`, or end
+    the job for a requeue.  None: wait where MIN < MAX, leave where the fleet is rigid."""
     pin_buckets: bool = True
     """Fix DistributedDataParallel's buckets before the first step: with three or more ranks a resumed run is otherwise
     not bitwise equal to an uninterrupted one."""

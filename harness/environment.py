@@ -72,6 +72,12 @@ def maximum_nodes(config: RunConfig) -> int:
     return _nodes(config)[1]
 
 
+def waits_below_minimum(config: RunConfig) -> bool:
+    """Whether nodes that stay wait for others when there are too few of them."""
+    asked = config.elastic.below_minimum
+    return asked == "wait" or (asked is None and minimum_nodes(config) < maximum_nodes(config))
+
+
 def _nodes(config: RunConfig) -> tuple[int, int]:
     text = os.environ.get("PET_NNODES", config.torchrun.nnodes)
     try:

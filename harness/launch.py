@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from harness.agent import ENDPOINT, HAND_OUT, JOIN_SECONDS
 from harness.config import RunConfig, TorchrunConfig, load_run_config
 from harness.directories import resolve_directories, uses_node
 from harness.errors import EXIT_BUG, EXIT_CTRL_C, EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE, InvalidInputError
@@ -29,6 +30,9 @@ from harness.status import Status, read_status
 from harness.validation import parse
 
 _log = logging.getLogger("harness")
+
+WAITING_SECONDS = 10.0
+"""Without a training process before the launcher says what it waits for; starting one takes less."""
 
 KILL_MARGIN_SECONDS = 10.0
 """Beyond torchrun's own shutdown timeout, before what is left is killed."""
@@ -57,6 +61,8 @@ class Plan:
     config_path: Path
     node: int | None
     hosts_store: bool
+    hand_out_id: bool
+    """The store outlives this launch, so the rdzv_id comes from there."""
     arguments: tuple[str, ...]
     """Of torchrun."""
 
@@ -102,7 +108,8 @@ def plan_launch(config_path: Path, options: LaunchOptions, script: Path, argumen
         flags.append(f"--local-addr={options.local_addr}")
     if options.log_dir:
         flags += [f"--log-dir={options.log_dir}", "--tee=3"]
-    return Plan(config, config_path, node, hosts_store, (*flags, str(script), *arguments))
+    hand_out = external and options.rdzv_id is None and torchrun.rdzv_backend == "c10d"
+    return Plan(config, config_path, node, hosts_store, hand_out, (*flags, str(script), *arguments))
 
 
 def launch(plan: Plan, *, script: Path) -> int:
@@ -114,6 +121,12 @@ def launch(plan: Plan, *, script: Path) -> int:
     launch_id = secrets.token_hex(8)
     environment = environment_for(plan.config_path, node=plan.node, launch_id=launch_id, wall_time=time.time())
     environment["PET_NNODES"] = plan.config.torchrun.nnodes  # the run's minimum, where a flag has changed it
+    environment[ENDPOINT] = plan.config.torchrun.rdzv_endpoint
+    if plan.hand_out_id:
+        environment[HAND_OUT] = plan.config.run_id
+    if plan.config.torchrun.max_nodes > plan.config.torchrun.min_nodes and not plan.hosts_store:
+        # A planned save takes as long as an emergency one, after the steps until the ranks have agreed on it.
+        environment[JOIN_SECONDS] = f"{2.0 * plan.config.notices.emergency_budget_seconds:g}"
     adopt_orphans()
     with _Signals() as signals:
         agent = subprocess.Popen(
@@ -123,7 +136,8 @@ def launch(plan: Plan, *, script: Path) -> int:
             process_group=0,  # Ctrl-C reaches this process only, which passes it on once
             preexec_fn=_end_with_launcher,  # noqa: PLW1509  no thread has been started in this process
         )
-        code = _wait(agent, signals, plan.config.torchrun.shutdown_timeout_seconds + KILL_MARGIN_SECONDS)
+        grace_seconds = plan.config.torchrun.shutdown_timeout_seconds + KILL_MARGIN_SECONDS
+        code = _wait(agent, signals, grace_seconds, _Waiting(agent.pid, plan.config.torchrun))
     left_behind = wait_gone(kill_tree(os.getpid(), and_root=False), 5.0)
     if left_behind:
         _log.warning("processes that would not end: %s", ", ".join(map(str, left_behind)))
@@ -144,6 +158,8 @@ def exit_code(agent_code: int, status: Status | None, signal_received: int | Non
         return EXIT_CTRL_C
     if status is not None and status.state != "running":
         return status.exit_code
+    if agent_code == EXIT_INTERRUPTED_RESUMABLE:  # the store is gone, or the other nodes did not come
+        return EXIT_INTERRUPTED_RESUMABLE
     return EXIT_BUG if signal_received is None else EXIT_INTERRUPTED_RESUMABLE
 
 
@@ -183,7 +199,33 @@ class _Signals:
             self.first = number
 
 
-def _wait(agent: subprocess.Popen[bytes], signals: _Signals, grace_seconds: float) -> int:
+class _Waiting:
+    """Says once, each time, that no training process runs because the rendezvous waits for other nodes."""
+
+    def __init__(self, agent_pid: int, config: TorchrunConfig) -> None:
+        self._agent_pid, self._config = agent_pid, config
+        self._since = self._looked = time.monotonic()
+        self._said = False
+
+    def look(self) -> None:
+        """Called often; looks once a second."""
+        now = time.monotonic()
+        if self._config.max_nodes == 1 or now - self._looked < 1.0:
+            return
+        self._looked = now
+        if descendants(self._agent_pid):
+            self._since, self._said = now, False
+        elif not self._said and now - self._since >= WAITING_SECONDS:
+            self._said = True
+            config = self._config
+            _log.info(
+                "waiting for other nodes: the run needs at least %d (join_timeout: %d s)",
+                config.min_nodes,
+                config.rdzv_conf.join_timeout,
+            )
+
+
+def _wait(agent: subprocess.Popen[bytes], signals: _Signals, grace_seconds: float, waiting: _Waiting) -> int:
     """Until the agent ends: pass the first signal on, kill everything at the second or when the grace is over."""
     passed_on = 0
     deadline: float | None = None
@@ -191,7 +233,7 @@ def _wait(agent: subprocess.Popen[bytes], signals: _Signals, grace_seconds: floa
         try:
             return agent.wait(timeout=0.1)
         except subprocess.TimeoutExpired:
-            pass  # look for signals, and wait on
+            waiting.look()
         if signals.count > passed_on:
             if passed_on == 0:
                 _log.info("stopping: saving first, at most %.0f s; once more to stop at once", grace_seconds)

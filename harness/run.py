@@ -37,9 +37,11 @@ from harness.elastic import Elastic
 from harness.environment import DeviceKind, Placement
 from harness.errors import CheckpointError, InvalidInputError
 from harness.leaving import end_with_error
+from harness.ledger_writer import LedgerWriter, open_ledger
 from harness.listening import Listener, listen
 from harness.loading import Loader, StatefulStream
 from harness.log import configure_logging
+from harness.newcomers import watch_for_newcomers
 from harness.position import Position
 from harness.randomness import RandomState, seed_everything
 from harness.restore_check import RestoreCheck
@@ -76,6 +78,7 @@ class Run:
         self._position = Position(self.config, self.world_size)
         self._elastic = Elastic(self.config, self.rank, self.world_size, self._position)
         self._step: Step | None = None
+        self._ledger: LedgerWriter | None = None
         self._timer = StepTimer(attempt.clock, window_steps=self.config.telemetry.window_steps)
         self._boundary = Boundary(attempt, board, self._position, self._timer, self._state)
         self._restore_check = RestoreCheck(attempt)
@@ -107,6 +110,9 @@ class Run:
             attempt = Attempt(loaded, placement, device=device, clock=clock or SystemClock())
             board = listen(attempt, listeners)
             attempt.connect()
+            newcomers = watch_for_newcomers(attempt, board)
+            if newcomers is not None:
+                listeners.append(newcomers)
             run = cls(attempt, board, listeners)
             seed_everything(attempt.config.seed)
             run.register(**components)
@@ -210,6 +216,7 @@ class Run:
         self.restore()
         self._position.use_dataset(samples, plan.global_batch_samples, total, self.restored)
         self._elastic.begin(plan, order, loader, self.restored)
+        self._ledger = open_ledger(self._attempt, self._position)
         self._timer.start()
         while self.step < total:
             self._step = self._elastic.step()
@@ -276,6 +283,8 @@ class Run:
             listener.close()
         self._listeners.clear()
         self._elastic.close()
+        if self._ledger is not None:
+            self._ledger.close()
         self._attempt.close(orderly=orderly)
 
     def _state(self) -> dict[str, Any]:
@@ -286,6 +295,8 @@ class Run:
         self._in_body = False
         assert self._step is not None
         self._elastic.step_done(self._step)
+        if self._ledger is not None:
+            self._ledger.record(self._step.number, self._step.indices)
         self._restore_check.step_done(self.step)
         self._timer.step_done()
         self._position.advance()

@@ -84,6 +84,8 @@ class TelemetryWriter:
         self._step = 0
         self._lock = threading.Lock()
         self._complained: set[str] = set()
+        self.companions: str | None = None
+        """Pattern of other files of this directory that are copied along."""
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._close_torn_line()
 
@@ -139,7 +141,9 @@ class TelemetryWriter:
     def upload(self, target: BytesTarget) -> bool:
         """Copy the file as it is now to the durable target; False (logged once) when that fails."""
         try:
-            target.put_bytes(TARGET_PREFIX + self.path.name, self.path.read_bytes())
+            beside = self.path.parent.glob(self.companions) if self.companions else ()
+            for path in (self.path, *sorted(beside)):
+                target.put_bytes(TARGET_PREFIX + path.name, path.read_bytes())
         except Exception as error:  # noqa: BLE001  whatever a target raises, training must not notice
             self._complain("uploading", str(error))
             return False

@@ -1,0 +1,255 @@
+"""Real torchrun agents around a store that outlives them: shrink, grow, finish, and launch again on the same store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from harness.clock import SystemClock
+from harness.config import load_run_config
+from harness.environment import waits_below_minimum
+from harness.fakes.position import StepWatcher
+from harness.launch import LaunchOptions, plan_launch
+from harness.ledger import prove
+from harness.meeting import JoinWatcher, Meeting
+from harness.notices import Notice
+from harness.processes import descendants, kill_tree, wait_gone
+from harness.telemetry.reader import read_telemetry
+from harness.telemetry.schema import CheckpointDurable, NoticeReceived
+from harness.telemetry.summary import summarize_run
+from tests.harness.run_support import TRAIN, write_config
+from tests.harness.test_launch import free_port, until
+
+SCRIPT = """
+import sys, pathlib, torch, harness
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+with harness.Run.from_env(device="cpu") as run:
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 1)
+    model = DistributedDataParallel(net) if run.world_size > 1 else net
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    run.register(model=model, optimizer=optimizer)
+    for step in run.steps(10**9, samples=97, global_batch_samples=13):
+        optimizer.zero_grad()
+        for micro in step.micro_batches:
+            inputs = torch.from_numpy(micro.indices).float()[:, None].expand(-1, 4) / 97
+            (model(inputs).square().mean() * micro.weight).backward()
+        optimizer.step()
+        flag = torch.tensor(float(pathlib.Path(sys.argv[1]).exists()))
+        if run.world_size > 1:
+            dist.all_reduce(flag)
+        if flag.item():
+            break
+"""
+
+
+class Fleet:
+    """A store and launches of two nodes, each with a directory of its own, below `folder`."""
+
+    def __init__(self, folder: Path, **torchrun: Any) -> None:
+        self.folder, self.port = folder, free_port()
+        self.finish = folder / "finish"
+        self.script = folder / "train.py"
+        self.script.write_text(textwrap.dedent(SCRIPT))
+        conf = {"last_call_timeout": 1, "is_host": False, **torchrun.pop("rdzv_conf", {})}
+        self.config = write_config(
+            folder,
+            torchrun={
+                "nnodes": "1:2",
+                "rdzv_endpoint": f"localhost:{self.port}",
+                "rdzv_conf": conf,
+                **torchrun,
+            },
+            notices={
+                "sources": [{"kind": "sigterm"}, {"kind": "file", "address": str(folder / "notice-{node}")}],
+                "poll_seconds": 0.1,
+            },
+            checkpoint={"interval": {"steps": 1_000_000_000}},
+            data={"ledger": True},
+        )
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.store = self._start(["rendezvous", "--port", str(self.port)], folder / "log-store")
+
+    def launch(self, node: int) -> subprocess.Popen[bytes]:
+        arguments = ["launch", str(self.config), "--node-rank", str(node), str(self.script), str(self.finish)]
+        return self._start(arguments, self.folder / f"log-{node}")
+
+    def _start(self, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "harness", *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+                process_group=0,
+            )
+        self.processes.append(process)
+        return process
+
+    def disk(self, node: int) -> Path:
+        return self.folder / f"node-{node}"
+
+    def watch(self, node: int) -> StepWatcher:
+        return StepWatcher(self.disk(node) / "telemetry")
+
+    def log(self, node: int) -> str:
+        return (self.folder / f"log-{node}").read_text()
+
+    def steps_from_now(self, node: int, steps: int) -> Callable[[], bool]:
+        watcher = self.watch(node)
+        mark = watcher.step() + steps
+        return lambda: watcher.step() >= mark
+
+    def events(self) -> list[Any]:
+        return list(read_telemetry(self.folder / "bucket", self.disk(0), self.disk(1)).events)
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                kill_tree(process.pid)
+                process.wait()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path)
+    yield fleet
+    fleet.close()
+
+
+@pytest.mark.slow
+def test_a_fleet_shrinks_grows_finishes_and_is_launched_again(fleet: Fleet) -> None:
+    """2 → 1 → 2 nodes by step position, with a notice and a newcomer: no step is lost, the ledger proves it.
+
+    The newcomer's disk is new.  After the end the same store takes the next launch, under another rdzv_id.
+    """
+    first, second = fleet.launch(0), fleet.launch(1)
+    until("training on two nodes", lambda: fleet.watch(1).step() >= 10, second)
+    (fleet.folder / "notice-1").write_text("")
+    assert second.wait(60) == 75
+    (fleet.folder / "notice-1").unlink()
+    shutil.rmtree(fleet.disk(1))
+    until("node 0 alone", fleet.steps_from_now(0, 20), first)
+    newcomer = fleet.launch(1)
+    until("two nodes again", lambda: fleet.watch(1).step() >= 0, newcomer)
+    until("20 more steps", fleet.steps_from_now(1, 20), newcomer)
+    everything = [pid for process in (first, newcomer) for pid in descendants(process.pid)]
+    fleet.finish.write_text("")
+    assert [first.wait(60), newcomer.wait(60)] == [0, 0]
+    assert wait_gone(everything, 10.0) == []
+
+    attempts = summarize_run(fleet.events()).attempts
+    sizes = [attempt.world_size for attempt in attempts]
+    # Whoever came late may have found the other one training alone.
+    assert [size for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]][-3:] == [2, 1, 2], sizes
+    assert sum(attempt.lost_steps for attempt in attempts) == 0
+    proof = prove([fleet.folder])
+    assert proof.proven, proof.problems
+    assert {part.world_size for part in proof.history} == {1, 2}
+    assert "joining a running fleet, which has saved" in fleet.log(1)
+    joins = [e for e in fleet.events() if isinstance(e, NoticeReceived) and e.source == "join"]
+    assert joins
+    planned = [e for e in fleet.events() if isinstance(e, CheckpointDurable) and e.reason == "precaution"]
+    assert planned
+    assert planned[-1].step <= attempts[-1].start_step  # before the restart, not in its handler
+
+    assert "rendezvous run-1\n" in fleet.log(0)
+    again = fleet.launch(0)
+    assert again.wait(60) == 0
+    assert "rendezvous run-2\n" in fleet.log(0)
+    fleet.store.send_signal(signal.SIGTERM)
+    assert fleet.store.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_the_death_of_the_store_is_resumable(fleet: Fleet) -> None:
+    """SIGKILL to the store's host: the launch ends with 75, nothing of it runs on, and says what to do."""
+    process = fleet.launch(0)
+    until("training", lambda: fleet.watch(0).step() >= 10, process)
+    everything = descendants(process.pid)
+    fleet.store.kill()
+    assert process.wait(60) == 75
+    assert wait_gone(everything, 10.0) == []
+    assert "rendezvous store is gone" in fleet.log(0)
+    assert "Traceback" not in fleet.log(0), fleet.log(0)
+
+
+# ---- the parts, without processes
+
+
+@pytest.fixture
+def meeting() -> Iterator[Meeting]:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    yield Meeting("127.0.0.1", store.port, timeout_seconds=10.0)
+    del store
+
+
+def test_ids_are_handed_out_once_per_launch(meeting: Meeting) -> None:
+    """All nodes of a launch get one id; a new one only after the launch is over; runs do not mix."""
+    assert [meeting.hand_out_id("a") for _ in range(3)] == ["a-1"] * 3
+    meeting.close_id("a-1")
+    assert [meeting.hand_out_id("a") for _ in range(2)] == ["a-2"] * 2
+    assert meeting.hand_out_id("b") == "b-1"
+
+
+def test_a_newcomer_waits_for_the_save(meeting: Meeting) -> None:
+    """No fleet: it enters at once.  A fleet: it is answered once a later step is durable, and not before."""
+    assert meeting.ask_to_join("a-1", timeout_seconds=5.0) is None
+    heard: list[Notice] = []
+    durable = [7]
+
+    def hear(notice: Notice) -> None:
+        heard.append(notice)
+        durable[0] = 12
+
+    watcher = JoinWatcher(lambda: meeting, "a-1", hear=hear, durable_step=lambda: durable[0], clock=SystemClock())
+    watcher.start()
+    try:
+        assert until_true(lambda: meeting.ask_to_join("a-1", timeout_seconds=20.0))
+    finally:
+        watcher.close()
+    assert [(notice.source, notice.kind) for notice in heard] == [("join", "rebalance")]
+
+
+def until_true(condition: Callable[[], bool | None]) -> bool:
+    """The watcher's first beat may come after the first question."""
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        if condition():
+            return True
+        threading.Event().wait(0.05)
+    return False
+
+
+def test_an_external_store_is_asked_for_the_id(tmp_path: Path) -> None:
+    """is_host: false hands the id out; --rdzv-id or a store on node 0 does not."""
+    external = write_config(tmp_path, torchrun={"rdzv_conf": {"is_host": False}})
+    assert plan_launch(external, LaunchOptions(), TRAIN, []).hand_out_id
+    assert not plan_launch(external, LaunchOptions(rdzv_id="mine"), TRAIN, []).hand_out_id
+    assert not plan_launch(write_config(tmp_path / "own"), LaunchOptions(), TRAIN, []).hand_out_id
+
+
+@pytest.mark.parametrize(
+    ("nnodes", "asked", "waits"),
+    [("2:4", None, True), ("2", None, False), ("2", "wait", True), ("2:4", "leave", False)],
+)
+def test_below_the_minimum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nnodes: str, asked: str | None, waits: bool
+) -> None:
+    """An elastic fleet waits for a replacement, a rigid one ends for its requeue; the config decides otherwise."""
+    monkeypatch.delenv("PET_NNODES", raising=False)
+    config = write_config(tmp_path, torchrun={"nnodes": nnodes}, elastic={"below_minimum": asked})
+    assert waits_below_minimum(load_run_config(config)) is waits
