@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.text import dollars
+from app.text import note as small_print
 
 
 def figure_block(title: str, chart: Any, table: pd.DataFrame, *, name: str, alt: str, note: str = "") -> None:
@@ -15,9 +16,9 @@ def figure_block(title: str, chart: Any, table: pd.DataFrame, *, name: str, alt:
     st.subheader(title)
     st.altair_chart(chart, width="stretch", alt=alt, key=f"chart-{name}")
     if note:
-        note(dollars(note))
+        small_print(dollars(note))
     with st.expander("The numbers"):
-        note(dollars(alt))
+        small_print(dollars(alt))
         st.dataframe(table, hide_index=True, alt=f"Numbers of the chart “{title}”.", key=f"table-{name}")
         st.download_button(
             "Download CSV",

@@ -8,7 +8,7 @@ import streamlit as st
 from app import state
 from app.charts.compare import compare_chart
 from app.figure_block import figure_block
-from app.text import plain, show_error
+from app.text import note, plain, show_error
 from app.waiting import result_of
 from planner.views import sentences, tables
 from planner.views.compare import COLUMN_NAMES, SCOPES, Comparison, compare, pick

@@ -54,7 +54,7 @@ def draw(plan: Plan) -> None:
     st.download_button(
         f"Download {figure}.svg", svg, file_name=f"{figure}.svg", mime="image/svg+xml", on_click="ignore"
     )
-    st.image(svg, width="stretch")
+    st.image(svg, width="stretch", alt=FIGURES[figure].title)
     note(plain(FIGURES[figure].title))
 
 

@@ -128,6 +128,7 @@ class Visitor:
         """Wait until the script has run and the title is there."""
         self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
         self.page.wait_for_selector("h1, [data-testid=stAlert], [data-testid=stProgress]")
+        assert self.page.locator("[data-testid=stException]").count() == 0, "a traceback is on the page"
         return self
 
     def title(self) -> str:
