@@ -15,6 +15,7 @@ from typing import Protocol, Self
 from harness.errors import InvalidInputError, did_you_mean
 
 CHUNK_BYTES = 4 * 1024 * 1024
+_WRITE_BYTES = 1024 * 1024
 
 
 class Digest(Protocol):
@@ -98,10 +99,12 @@ class DigestingFile:
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Write and digest all of `data`."""
         view = memoryview(data).cast("B")
-        self._digest.update(view)
-        written = 0
-        while written < len(view):  # a raw write may be short
-            written += self._file.write(view[written : written + CHUNK_BYTES])
+        # Piece by piece: what has just been digested is written from the processor's cache.
+        for start in range(0, len(view), _WRITE_BYTES):
+            piece = view[start : start + _WRITE_BYTES]
+            self._digest.update(piece)
+            while piece:  # a raw write may be short
+                piece = piece[self._file.write(piece) :]
         self.size += len(view)
         return len(view)
 

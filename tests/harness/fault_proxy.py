@@ -12,10 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["500", "503", "expired", "reset", "truncate", "corrupt", "lost-answer"]
+Fault = Literal[
+    "500", "503", "expired", "reset", "timeout", "truncate", "corrupt", "corrupt-upload", "lost-answer", "stale-list"
+]
 """``500``/``503``/``expired`` (credentials): refused before it reaches the store.  ``reset``: the connection breaks.
-``truncate``/``corrupt``: the answer's body is cut short, or a byte of it flipped.  ``lost-answer``: the store acts on
-the request, and the connection breaks before the answer arrives."""
+``timeout``: no answer for `TIMEOUT_SECONDS`.  ``truncate``/``corrupt``: the answer's body is cut short, or a byte of it
+flipped.  ``corrupt-upload``: a byte of the request's body is flipped (moto takes it, whatever its checksum says).
+``lost-answer``: the store acts on the request, and the connection breaks before the answer arrives.  ``stale-list``: a
+list as it was when it was last asked for (nothing stale when it never was)."""
+
+TIMEOUT_SECONDS = 0.4
+"""For clients whose own read timeout is less."""
 
 Script = Callable[[str, str], Fault | None]
 """(method, path with query) → what happens to this request."""
@@ -27,6 +34,8 @@ class FaultProxy:
     def __init__(self, upstream: str, script: Script) -> None:
         self.script = script
         self.fired: list[tuple[Fault, str, str]] = []
+        self._lists: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self._closing = threading.Event()
         self._upstream = urlsplit(upstream)
         proxy = self
 
@@ -60,7 +69,17 @@ class FaultProxy:
         if fault == "reset":
             self._break(request)
             return
-        status, headers, answer = self._forward(request, body)
+        if fault == "timeout":
+            self._closing.wait(TIMEOUT_SECONDS)
+            self._break(request)
+            return
+        if fault == "corrupt-upload" and body:
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        found = self._forward(request, body)
+        if request.command == "GET" and "list-type=2" in request.path:
+            before, self._lists[request.path] = self._lists.get(request.path, found), found
+            found = before if fault == "stale-list" else found
+        status, headers, answer = found
         if fault == "lost-answer":
             self._break(request)
         elif fault == "truncate":
@@ -116,6 +135,7 @@ class FaultProxy:
         try:
             yield self
         finally:
+            self._closing.set()
             self._server.shutdown()
             self._server.server_close()
             thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import threading
 from collections.abc import Callable
@@ -298,6 +299,19 @@ def test_faults_on_the_way_up_are_ridden_out(s3_uri: str, s3_endpoint: str, faul
         target.put_bytes("run/object", b"content")
         assert target.get_bytes("run/object") == b"content"
         assert [name for name, _, _ in proxy.fired] == [fault] * 2
+
+
+def test_retries_leave_the_training_scripts_random_numbers_alone(s3_uri: str, s3_endpoint: str, monkeypatch) -> None:
+    """Back-off is jittered, and Python's global stream is the training script's: not one number of it is drawn."""
+    without_waiting(monkeypatch)
+    for fault, method in (("503", "PUT"), ("truncate", "GET")):
+        with FaultProxy(s3_endpoint, break_first(3, fault, method)).running() as proxy:
+            target = open_target(s3_uri, endpoint_url=proxy.url)
+            before = random.getstate()
+            target.put_bytes("run/object", b"content")
+            target.get_bytes("run/object")
+            assert random.getstate() == before
+            assert len(proxy.fired) == 3
 
 
 def test_a_conditional_put_whose_answer_was_lost_is_still_ours(s3_uri: str, s3_endpoint: str, monkeypatch) -> None:

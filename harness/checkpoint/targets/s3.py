@@ -24,6 +24,10 @@ from harness.errors import CorruptCheckpointError, ExternalServiceError
 T = TypeVar("T")
 
 _DELETE_BATCH = 1000
+_READ_TIMEOUT_SECONDS = 60
+_jitter = random.Random()  # noqa: S311 - no secret
+"""Of the back-off.  Python's global stream belongs to the training script: a retry that draws from it, in a background
+thread, would change what the script draws next."""
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _HINTS = {
     "NoSuchBucket": "create the bucket or correct checkpoint.remote",
@@ -58,12 +62,13 @@ class S3Target:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": max_attempts},
             connect_timeout=5,
-            read_timeout=60,
+            read_timeout=_READ_TIMEOUT_SECONDS,
             max_pool_connections=16,
             tcp_keepalive=True,
             # Stand-ins and most compatible servers have no DNS name for every bucket.
             s3={"addressing_style": "path"} if endpoint_url else {},
         )
+        _keep_off_the_global_stream()
         self._client: Any = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
         limit = bandwidth_limit_mib_per_second
         self._transfer = TransferConfig(
@@ -107,7 +112,7 @@ class S3Target:
                     # Taken: by somebody else, or by this very put when its answer was lost and botocore sent it again.
                     return self.get_bytes(key) == data
                 # 409: another conditional put on the key is being decided; the winner shows at the next try.
-                time.sleep(random.uniform(0.0, 0.1 * 2**attempt))  # noqa: S311 - jitter, no secret
+                time.sleep(_jitter.uniform(0.0, 0.1 * 2**attempt))
             else:
                 return True
         raise ExternalServiceError(f"{self.uri}/{key}: the store keeps answering 409 to a conditional put")
@@ -144,7 +149,7 @@ class S3Target:
                 except (IncompleteReadError, ResponseStreamingError):
                     if last:
                         raise
-            time.sleep(random.uniform(0.0, min(20.0, 0.1 * 2**attempt)))  # noqa: S311 - jitter, no secret
+            time.sleep(_jitter.uniform(0.0, min(20.0, 0.1 * 2**attempt)))
         raise AssertionError("the last attempt returns or raises")
 
     def list(self, prefix: str) -> tuple[ObjectInfo, ...]:
@@ -226,6 +231,16 @@ class S3Target:
                 raise MissingObjectError(f"{self.uri} has no {key}") from None
             hint = f" ({_HINTS[code]})" if code in _HINTS else ""
             raise ExternalServiceError(f"cannot {action} {where}: {code}{hint}") from error
+
+
+def _keep_off_the_global_stream() -> None:
+    """Let botocore's back-off draw from `_jitter` (it takes the function as an argument's default)."""
+    from botocore.retries.standard import ExponentialBackoff
+
+    function = ExponentialBackoff.__init__
+    function.__defaults__ = tuple(
+        _jitter.random if value == random.random else value for value in function.__defaults__ or ()
+    )
 
 
 _checksum_lock = threading.Lock()
