@@ -39,7 +39,7 @@ def draw(plan: Plan) -> None:
             )  # fmt: skip
             st.markdown("How to use it:")
             st.code(file.usage, language=None, wrap_lines=True)
-            st.code(file.text, language=None, height=420)
+            st.code(file.text, language=None, wrap_lines=True)
     st.header("Numbers of the charts", anchor=False)
     tables = chart_tables(plan)
     name = st.selectbox("Chart", list(tables), key="export-table")
