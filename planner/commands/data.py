@@ -10,13 +10,14 @@ import click
 
 from harness.errors import EXIT_BAD_INPUT
 from planner.catalogue import FLAGS
+from planner.commands import HELP_NAMES
 from planner.data_check import DataReport, Finding, check_data
 from planner.data_files import data_directory
 
 SCHEMA_VERSION = 1
 
 
-@click.group("data")
+@click.group("data", context_settings=HELP_NAMES)
 def command() -> None:
     """The tables that plans are made from."""
 

@@ -9,6 +9,7 @@ import click
 
 from harness.errors import EXIT_DONE, InvalidInputError
 from planner import render
+from planner.commands import HELP_NAMES
 from planner.render import Column
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path)
 
 
-@click.command("fit")
+@click.command("fit", context_settings=HELP_NAMES)
 @click.argument("files", nargs=-1, type=_FILE, metavar="FILE...")
 @click.option(
     "--format",

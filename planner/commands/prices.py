@@ -16,6 +16,7 @@ from rich.console import Console
 from harness.errors import EXIT_DONE, EXIT_EXTERNAL_SERVICE, InvalidInputError, did_you_mean
 from planner import render
 from planner.catalogue import FLAGS, NO_DISCOUNT, Catalogue, Instance, Offer, load_catalogue
+from planner.commands import HELP_NAMES
 from planner.prices.history import ZoneHistory, zone_histories
 from planner.prices.live import LivePrices, Sources, default_regions, fetch_live
 from planner.prices.plot import check_plot_path, plot_prices
@@ -25,7 +26,7 @@ from planner.render import Column
 SCHEMA_VERSION = 1
 
 
-@click.command("prices")
+@click.command("prices", context_settings=HELP_NAMES)
 @click.option("--instance", "names", multiple=True, metavar="TYPE", help="Instance type; may be repeated.")
 @click.option("--accelerator", metavar="NAME[:COUNT]", help="Every type with this accelerator, e.g. A100:8.")
 @click.option("--provider", metavar="NAME", help="Only this provider: aws, gcp or azure.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness.errors import EXIT_DONE, InvalidInputError
+from planner.commands import HELP_NAMES
 from planner.options import BoundedNumber, OneOf, WholeNumber
 from simulator.policies import POLICY_NAMES, SPOT_PRICE_TICKS
 
@@ -30,7 +31,7 @@ def _option(flag: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(flag, envvar="PLANNER_" + flag.removeprefix("--").replace("-", "_").upper(), **attributes)
 
 
-@click.command("replay")
+@click.command("replay", context_settings=HELP_NAMES)
 @_option("--trace", type=click.Path(path_type=Path), required=True, help="Availability: JSON, one sample per tick.")
 @_option("--prices", type=click.Path(path_type=Path), help="Spot price changes: CSV with tick,usd_per_hour.")
 @_option("--spot-usd-per-hour", type=_PRICE, help="A constant spot price, instead of --prices.")
