@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 
 from harness.clock import SystemClock
 from harness.config import load_run_config
@@ -34,7 +34,7 @@ from tests.harness.test_launch import free_port, until
 
 SCRIPT = """
 import sys, pathlib, torch, harness
-import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 from torch.nn.parallel import DistributedDataParallel
 with harness.Run.from_env(device="cpu") as run:
     torch.manual_seed(0)
@@ -192,7 +192,7 @@ def test_the_death_of_the_store_is_resumable(fleet: Fleet) -> None:
 
 @pytest.fixture
 def meeting() -> Iterator[Meeting]:
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     yield Meeting("127.0.0.1", store.port, timeout_seconds=10.0)
     del store
 
