@@ -10,6 +10,8 @@ NAMES = {
     "exactness": "simulated against exact results",
     "checkpoint": "what checkpoints cost",
     "harness_step": "what the harness costs in every step",
+    "outage": "a node goes: seconds until the others train again, against torchrun's defaults (some minutes)",
+    "resume": "going on in the middle of an epoch, by size of the dataset",
     "policies": "deadline policies on recorded markets (needs --shared DIR)",
 }
 BY_DEFAULT = ("simulator", "exactness", "checkpoint", "harness_step")

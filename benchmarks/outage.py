@@ -27,7 +27,22 @@ from harness.telemetry.reader import read_telemetry
 from harness.telemetry.schema import Window
 
 TRAIN = Path(__file__).resolve().parents[1] / "examples" / "train_gpt.py"
-SMALL = "--steps 1000000 --batch 4 --context 16 --channels 16 --layers 1 --heads 2 --corpus-bytes 20000".split()
+SMALL = [
+    "--steps",
+    "1000000",
+    "--batch",
+    "4",
+    "--context",
+    "16",
+    "--channels",
+    "16",
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--corpus-bytes",
+    "20000",
+]
 
 SETTINGS: dict[str, dict[str, int]] = {
     "torchrun's defaults": {"last_call_timeout": 30, "keep_alive_interval": 5, "keep_alive_max_attempt": 3},
