@@ -80,7 +80,6 @@ def _draw(plan: Plan, found: Comparison) -> None:
     )
     right.button(
         "Make it the plan",
-        type="primary",
         width="stretch",
         on_click=lambda: state.change(pick(found, index or 0)),
     )

@@ -34,7 +34,7 @@ def draw(plan: Plan) -> None:
     for tab, file in zip(st.tabs([file.name for file in files]), files, strict=True):
         with tab:
             st.download_button(
-                f"Download {file.name}", file.text, file_name=file.name, mime="text/plain", type="primary",
+                f"Download {file.name}", file.text, file_name=file.name, mime="text/plain",
                 key=f"file-{file.name}", on_click="ignore",
             )  # fmt: skip
             st.markdown("How to use it:")
