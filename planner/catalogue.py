@@ -22,6 +22,7 @@ FAR_BELOW_SIBLINGS = "far-below-sibling-zones"
 NO_DISCOUNT = "no-discount"
 REGION_LEVEL = "region-level-price"
 OLD_PRICE = "old-price"
+SNAPSHOT_PRICE = "snapshot-price"
 NO_SPOT = "spot-price-missing"
 NO_ON_DEMAND = "on-demand-price-missing"
 ACCELERATOR_ONLY = "accelerator-only-price"
@@ -33,6 +34,7 @@ FLAGS: Mapping[str, str] = {
     NO_DISCOUNT: "spot costs as much as on-demand here",
     REGION_LEVEL: "the price is for the region; zones may differ",
     OLD_PRICE: "the spot price is much older than the newest of its provider",
+    SNAPSHOT_PRICE: "no live spot price was to be had here: the bundled one stands in",
     NO_SPOT: "no spot price is known here",
     NO_ON_DEMAND: "no on-demand price is known in this region",
     ZONE_ALIAS: "the zone is called so in one account only; zone ids (use1-az1) mean the same to everybody",
@@ -143,11 +145,15 @@ class Catalogue:
         accelerators: Iterable[Accelerator],
         prices: Iterable[Price],
         assumptions: Assumptions,
+        *,
+        live: frozenset[tuple[str, str, str]] | None = None,
     ) -> None:
         self._instances = {(row.provider, row.name): row for row in instances}
         self.accelerators: Mapping[str, Accelerator] = {row.name: row for row in accelerators}
         self.prices = tuple(prices)
         self.assumptions = assumptions
+        self._live = live
+        """(provider, instance, region) with a live spot price; None where nobody was asked for one."""
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -226,13 +232,15 @@ class Catalogue:
     def with_prices(self, prices: Iterable[Price]) -> Catalogue:
         """This catalogue with newer prices in place of those for the same instance, market and region.
 
-        A region that `prices` says nothing about keeps what it had: its older date and its flags show it.
+        A region that `prices` says nothing about keeps what it had: its older date and its flags (`SNAPSHOT_PRICE`
+        for the spot price) show it.
         """
         fresh = tuple(prices)
         replaced = {(row.provider, row.instance, row.region, row.market) for row in fresh}
         kept = (row for row in self.prices if (row.provider, row.instance, row.region, row.market) not in replaced)
         accelerators = self.accelerators.values()
-        return Catalogue(self.instances, accelerators, (*kept, *fresh), self.assumptions)
+        live = {key[:3] for key in replaced if key[3] == "spot"} | (self._live or set())
+        return Catalogue(self.instances, accelerators, (*kept, *fresh), self.assumptions, live=frozenset(live))
 
     @cached_property
     def _offers(self) -> dict[tuple[str, str], tuple[Offer, ...]]:
@@ -268,11 +276,17 @@ class Catalogue:
                         *offer.flags,
                         *((FAR_BELOW_SIBLINGS,) if index in suspicious else ()),
                         *((OLD_PRICE,) if _is_old(offer, newest[offer.provider], old_days) else ()),
+                        *((SNAPSHOT_PRICE,) if self._is_snapshot(offer) else ()),
                     ),
                 )
                 for index, offer in enumerate(rows)
             )
         return flagged
+
+    def _is_snapshot(self, offer: Offer) -> bool:
+        if self._live is None or offer.spot_usd_per_hour is None:
+            return False
+        return (offer.provider, offer.instance, offer.region) not in self._live
 
 
 def load_catalogue(directory: Path | None = None) -> Catalogue:

@@ -10,6 +10,7 @@ from planner.completion import Knowledge
 from planner.evaluate import Candidate, broad_effort, evaluate
 from planner.layers import Layered
 from planner.places import Rejected
+from planner.prices.records import LiveAnswer
 from planner.ranking import COST, Objective, best_of, pareto_set, ranked, ties
 from planner.selection import Selection
 from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
@@ -30,6 +31,8 @@ class Comparison:
     """The fleet for which the work hours hold."""
     assumptions: tuple[Assumption, ...]
     warnings: tuple[str, ...]
+    live: LiveAnswer | None
+    """How asking for live prices went; None: nobody was asked."""
     seed: int
     complete: bool
 
@@ -52,6 +55,8 @@ def compare(
     warnings = [f"{row.name}: {row.source}" for row in selection.assumptions]
     if any(ESTIMATED_SPEED in candidate.flags for candidate in order):
         warnings.append(FLAG_TEXT)
+    if knowledge.live is not None:
+        warnings += knowledge.live.warnings
     return Comparison(
         candidates=order,
         best=best,
@@ -62,6 +67,7 @@ def compare(
         reference=selection.workload.reference.text if selection.workload else None,
         assumptions=selection.assumptions,
         warnings=tuple(warnings),
+        live=knowledge.live,
         seed=best.completed.seed,
         complete=found.complete,
     )

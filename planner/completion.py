@@ -16,12 +16,14 @@ from harness.errors import InvalidInputError, did_you_mean
 from harness.telemetry.schema import Profile
 from planner import tables
 from planner.assumptions import Assumption, Assumptions
+from planner.bands import Band
 from planner.catalogue import FAR_BELOW_SIBLINGS, NO_DISCOUNT, Catalogue, Instance, Offer
 from planner.costs import DerivedCosts, derive_costs
 from planner.data_files import read_table
 from planner.distributions import lifetime_of, provision_of
 from planner.hazards import HazardSource, choose_hazard, hazard_sources
 from planner.layers import Layered
+from planner.prices.records import LiveAnswer
 from planner.profile import (
     BYTES_PER_GIB,
     UNKNOWN_ACCELERATOR,
@@ -81,6 +83,10 @@ class Knowledge:
     """Made from the user's own log of interruptions."""
     directory: Path | None = None
     """Another folder of tables than the bundled one."""
+    bands: tuple[Band, ...] | None = None
+    """Newer ones of the Spot Advisor than the bundled."""
+    live: LiveAnswer | None = None
+    """How asking for live prices went; None: nobody was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +397,7 @@ class _Filler:
             region,
             own=self.knowledge.own,
             profile=self.knowledge.profile,
+            bands=self.knowledge.bands,
             assumptions=self.knowledge.assumptions,
             directory=self.knowledge.directory,
         )

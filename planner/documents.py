@@ -18,6 +18,7 @@ from planner.bill import Extras
 from planner.compare import Comparison
 from planner.completion import SECONDS_PER_HOUR, Completed
 from planner.evaluate import Candidate
+from planner.prices.records import LiveAnswer
 from planner.recommend import Recommendation
 from planner.sensitivity import OtherHazard
 from simulator.runs import Runs
@@ -131,6 +132,7 @@ def recommend_document(recommendation: Recommendation) -> dict[str, Any]:
         "sensitivity": [_other_hazard(row) for row in recommendation.sensitivity],
         "robust_interval": _robust(recommendation),
         "warnings": list(recommendation.warnings),
+        "live": _live(recommendation.live),
         "runs": len(best.runs),
         "seed": best.completed.seed,
     }
@@ -205,8 +207,15 @@ def compare_document(comparison: Comparison) -> dict[str, Any]:
         "rejected": [asdict(row) for row in comparison.rejected],
         "assumptions": assumption_rows(comparison.assumptions),
         "warnings": list(comparison.warnings),
+        "live": _live(comparison.live),
         "seed": comparison.seed,
     }
+
+
+def _live(answer: LiveAnswer | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    return {"prices": answer.prices, "oldest_seconds": answer.oldest_seconds, "missing": list(answer.missing)}
 
 
 def _other_hazard(row: OtherHazard) -> dict[str, Any]:

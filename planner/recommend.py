@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from planner.assumptions import Assumption
 from planner.breakeven import BreakEven
 from planner.catalogue import FLAGS as PRICE_FLAGS
-from planner.catalogue import OLD_PRICE, REGION_LEVEL, Offer
+from planner.catalogue import OLD_PRICE, REGION_LEVEL, SNAPSHOT_PRICE, Offer
 from planner.completion import Knowledge
 from planner.evaluate import Candidate, Effort, broad_effort, evaluate
 from planner.hazards import FLAGS as HAZARD_FLAGS
 from planner.layers import Layered
 from planner.places import Place, Rejected
+from planner.prices.records import LiveAnswer
 from planner.ranking import COST, Objective, best_of, if_real, pareto_set, ranked, ties
 from planner.selection import Selection
 from planner.sensitivity import Influence, OtherHazard, RobustInterval, influences, other_hazards, robust_interval
@@ -52,6 +53,8 @@ class Recommendation:
     stated: tuple[Assumption, ...]
     """What was assumed before there were candidates."""
     warnings: tuple[str, ...]
+    live: LiveAnswer | None
+    """How asking for live prices went; None: nobody was asked."""
     complete: bool
 
     @property
@@ -146,7 +149,9 @@ def recommend(
             *(f"{row.name}: {row.source}" for row in selection.assumptions),
             *_unmet(objective, best),
             *_far_below_other_regions(best, order),
+            *(knowledge.live.warnings if knowledge.live else ()),
         ),
+        live=knowledge.live,
         complete=complete,
     )
 
@@ -226,7 +231,7 @@ def warnings_about(best: Candidate, odd: Candidate | None, sensitivity: Sequence
         warnings.append("spot is expected to cost more than on-demand: do not use it for this job")
     if not best.emergency_fits and best.completed.derived is not None:
         warnings.append(best.completed.derived.emergency_verdict)
-    warnings += [PRICE_FLAGS[flag] for flag in (OLD_PRICE, REGION_LEVEL) if flag in best.offer.flags]
+    warnings += [PRICE_FLAGS[flag] for flag in (OLD_PRICE, SNAPSHOT_PRICE, REGION_LEVEL) if flag in best.offer.flags]
     warnings += [f"interruption rate: {HAZARD_FLAGS[flag]}" for flag in best.flags if flag in HAZARD_FLAGS]
     rates = [row.rate_per_hour for row in sensitivity if row.rate_per_hour > 0.0]
     if best.completed.hazard is not None and rates:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from planner import render
+from planner.catalogue import SNAPSHOT_PRICE
 from planner.evaluate import Candidate
+from planner.prices.records import LiveAnswer
 from planner.ranking import is_starred
 from planner.recommend import Recommendation
 from planner.render import Column
@@ -151,6 +154,28 @@ def _print_candidates(out: Console, found: Recommendation) -> None:
         render.paragraph(out, "* this price is under half the median of its sibling zones and may be wrong", indent=0)
     if any(ESTIMATED_SPEED in candidate.flags for candidate in shown):
         render.paragraph(out, f"~ {FLAG_TEXT}")
+    print_live(out, found.live, shown)
+
+
+def print_live(out: Console, live: LiveAnswer | None, shown: Sequence[Candidate]) -> None:
+    """Which of the prices shown are live and which are not; nothing where nobody was asked."""
+    if live is None:
+        return
+    dates = sorted({candidate.offer.as_of for candidate in shown if is_snapshot(candidate)})
+    if dates:
+        span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+        render.paragraph(out, f"^ no live price: that of the bundled snapshot, of {span}")
+    render.paragraph(out, live.summary)
+
+
+def is_snapshot(candidate: Candidate) -> bool:
+    """Whether live prices were asked for and this place's is not one."""
+    return SNAPSHOT_PRICE in candidate.offer.flags
+
+
+def place_marked(candidate: Candidate) -> str:
+    """The place, with a mark where its price needs a second look."""
+    return candidate.offer.place + ("*" if is_starred(candidate) else "") + ("^" if is_snapshot(candidate) else "")
 
 
 def _shown(found: Recommendation) -> tuple[Candidate, ...]:
@@ -159,7 +184,7 @@ def _shown(found: Recommendation) -> tuple[Candidate, ...]:
 
 def _candidate_row(candidate: Candidate, best: Candidate, several: bool) -> tuple[str, ...]:
     mark = "> " if candidate is best else "  "
-    zone = candidate.offer.place + ("*" if is_starred(candidate) else "")
+    zone = place_marked(candidate)
     estimated = "~" if ESTIMATED_SPEED in candidate.flags else ""
     name = candidate.offer.instance.removeprefix("Standard_")
     return (

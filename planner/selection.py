@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.errors import InvalidInputError
 from planner.assumptions import Assumption
-from planner.catalogue import Instance
+from planner.catalogue import Catalogue, Instance
 from planner.completion import Knowledge, find_instance
 from planner.layers import Layered
 from planner.places import Place, Rejected, find_places, require_places
@@ -49,9 +49,8 @@ def select(layered: Layered, knowledge: Knowledge, wanted: Wanted) -> Selection:
     left.
     """
     fleet, job = layered.scenario.fleet, layered.scenario.job
-    if job.work_hours is None:
-        raise InvalidInputError("--work-hours", "nothing", "the hours of useful training that the job needs")
-    instances, asked = _instances(layered, knowledge, wanted)
+    instances, asked = wanted_instances(layered, knowledge.catalogue, wanted)
+    assert job.work_hours is not None, "wanted_instances raises"
     nodes = fleet.nodes or 1
     counts = wanted.node_counts or (nodes,)
     if len(instances) == 1 and not wanted.reference and len(counts) == 1:
@@ -84,8 +83,14 @@ def select(layered: Layered, knowledge: Knowledge, wanted: Wanted) -> Selection:
     return Selection(tuple(places), tuple(rejected), workload, stated, asked)
 
 
-def _instances(layered: Layered, knowledge: Knowledge, wanted: Wanted) -> tuple[tuple[Instance, ...], str]:
-    fleet, catalogue = layered.scenario.fleet, knowledge.catalogue
+def wanted_instances(layered: Layered, catalogue: Catalogue, wanted: Wanted) -> tuple[tuple[Instance, ...], str]:
+    """The types that come into question, and what was asked for in words.
+
+    Raises InvalidInputError for unknown names and for a job without work.
+    """
+    fleet = layered.scenario.fleet
+    if layered.scenario.job.work_hours is None:
+        raise InvalidInputError("--work-hours", "nothing", "the hours of useful training that the job needs")
     if fleet.instance is not None:
         if wanted.accelerator is not None:
             raise InvalidInputError("--accelerator", wanted.accelerator, "no accelerator where an instance is named")

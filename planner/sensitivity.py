@@ -81,6 +81,7 @@ def other_hazards(
         best.offer.region,
         own=knowledge.own,
         profile=knowledge.profile,
+        bands=knowledge.bands,
         assumptions=knowledge.assumptions,
         directory=knowledge.directory,
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options
+from planner.commands.live import live_option, with_live_prices
 from planner.commands.selection import objective_of, selection_options, wanted_of
 from planner.options import Words
 from planner.render import Column
@@ -26,6 +27,7 @@ _MOST_ROWS = 25
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @planning_options()
 @selection_options
+@live_option
 @click.option("--node-counts", type=Words(), metavar="N,N,...", help="Fleet sizes to compare, e.g. 1,2,4,8.")
 @click.option("--all", "show_all", is_flag=True, help="Show every place, not only the best of each type.")
 @click.pass_context
@@ -40,12 +42,15 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     layered = gather_layers(ctx, parameters, scenario)
     objective = objective_of(parameters, layered)
     counts = _node_counts(parameters["node_counts"])
+    wanted = wanted_of(parameters, counts)
     known = knowledge(parameters)
+    if parameters["live"]:
+        known = with_live_prices(known, layered, wanted)
     from planner.compare import compare
     from planner.documents import compare_document, to_json
     from planner.selection import select
 
-    selection = select(layered, known, wanted_of(parameters, counts))
+    selection = select(layered, known, wanted)
     with render.ProgressBar("comparing places") as bar:
         found = compare(layered, known, selection, objective=objective, progress=bar.update)
     if parameters["as_json"]:
@@ -68,6 +73,8 @@ def _node_counts(text: str | None) -> tuple[int, ...]:
 
 
 def _print(found: Comparison, *, show_all: bool) -> None:
+    from planner.recommend_text import print_live
+
     out = render.console()
     best = found.best
     fleet = f"{best.nodes} x {best.offer.instance}"
@@ -95,6 +102,7 @@ def _print(found: Comparison, *, show_all: bool) -> None:
     for mark, text in (("*", "price under half its sibling zones' median"), ("~", "speed estimated, not measured")):
         if any(mark in cell for c in limited for cell in _row(c, best, pareto=False)[:5]):
             out.print(f"{mark} {text}")
+    print_live(out, found.live, limited)
     _print_rejected(out, found)
     for warning in found.warnings:
         render.paragraph(out, f"- {warning}", indent=2)
@@ -113,14 +121,14 @@ def _best_of_each(found: Comparison) -> tuple[Candidate, ...]:
 
 
 def _row(candidate: Candidate, best: Candidate, pareto: bool) -> tuple[str, ...]:
-    from planner.ranking import is_starred
+    from planner.recommend_text import place_marked
     from planner.speed import ESTIMATED_SPEED
 
     estimated = "~" if ESTIMATED_SPEED in candidate.flags else ""
     return (
         ("> " if candidate is best else "  ")
         + f"{candidate.nodes} x {candidate.offer.instance.removeprefix('Standard_')}",
-        candidate.offer.place + ("*" if is_starred(candidate) else ""),
+        place_marked(candidate),
         render.usd(candidate.spot_usd_per_hour),
         render.usd(candidate.cost_usd.p50),
         estimated + render.hours(candidate.makespan_hours.p50),

@@ -10,6 +10,7 @@ import click
 from harness.errors import EXIT_CTRL_C, EXIT_DONE
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options, show_config
+from planner.commands.live import live_option, with_live_prices
 from planner.commands.selection import objective_of, selection_options, wanted_of
 from planner.completion import complete
 from planner.emit.options import emit_options, emit_settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @planning_options()
 @selection_options
+@live_option
 @click.option(
     "--step-seconds",
     type=BoundedNumber(above=0.0),
@@ -44,7 +46,10 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     """
     layered = gather_layers(ctx, parameters, scenario)
     objective = objective_of(parameters, layered)
+    wanted = wanted_of(parameters)
     known = knowledge(parameters)
+    if parameters["live"]:
+        known = with_live_prices(known, layered, wanted)
     if parameters["show_config"]:
         show_config(complete(layered, known), as_json=parameters["as_json"])
         return EXIT_DONE
@@ -53,7 +58,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     from planner.recommend import recommend
     from planner.selection import select
 
-    selection = select(layered, known, wanted_of(parameters))
+    selection = select(layered, known, wanted)
     step_seconds = parameters["step_seconds"]
     if step_seconds is None and known.profile is not None and known.profile.step_seconds is not None:
         step_seconds = known.profile.step_seconds.mean

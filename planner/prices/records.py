@@ -34,6 +34,28 @@ def _joined(names: list[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveAnswer:
+    """How asking for live prices went: how many came, how old the oldest is, and a line for each thing missing."""
+
+    prices: int
+    oldest_seconds: float
+    missing: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """In one sentence."""
+        if not self.prices:
+            return "No provider answered: all prices are the bundled snapshot's."
+        age = f"the oldest answer {self.oldest_seconds / 60.0:.0f} min old" if self.oldest_seconds else "asked just now"
+        return f"{self.prices:,} live prices, {age}."
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is missing, for those who rely on the answer."""
+        return tuple(f"not had live: {line}" for line in self.missing)
+
+
+@dataclass(frozen=True, slots=True)
 class PriceChange:
     """The spot price of an instance type in a zone became `usd_per_hour` at `time` (UTC) and held until the next.
 

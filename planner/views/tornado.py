@@ -162,7 +162,7 @@ def sources(plan: Plan) -> tuple[HazardSource, ...]:
         return ()
     return hazard_sources(
         instance, plan.best.offer.region, assumptions=plan.link.knowledge.assumptions,
-        profile=plan.link.knowledge.profile, own=plan.link.knowledge.own,
+        profile=plan.link.knowledge.profile, own=plan.link.knowledge.own, bands=plan.link.knowledge.bands,
     )  # fmt: skip
 
 

@@ -183,7 +183,9 @@ def test_no_credentials_is_one_line_for_all_regions(aws: FakeAws, sources: Sourc
     assert str(gap).startswith("AWS prices: no AWS credentials found (set AWS_PROFILE")
     assert aws.looked == 1
     assert found.prices == ()
-    assert found.catalogue(SNAPSHOT).offers("p4d.24xlarge") == SNAPSHOT.offers("p4d.24xlarge")
+    marked = found.catalogue(SNAPSHOT).offers("p4d.24xlarge")
+    assert [replace(o, flags=()) for o in marked] == [replace(o, flags=()) for o in SNAPSHOT.offers("p4d.24xlarge")]
+    assert all(flags.SNAPSHOT_PRICE in o.flags for o in marked if o.spot_usd_per_hour is not None)
 
 
 def test_fresh_answers_are_not_asked_for_again(aws: FakeAws, sources: Sources) -> None:
@@ -473,6 +475,8 @@ def test_command_bad_input(run: Callable[..., Any], tmp_path: Path, arguments: l
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_live_leaves_the_catalogue_as_it_is() -> None:
-    """No prices, no change."""
-    assert LivePrices().catalogue(SNAPSHOT).all_offers() == SNAPSHOT.all_offers()
+def test_nothing_live_changes_no_price() -> None:
+    """No prices, no change but the mark on each spot price."""
+    for mine, bundled in zip(LivePrices().catalogue(SNAPSHOT).all_offers(), SNAPSHOT.all_offers(), strict=True):
+        mark = () if bundled.spot_usd_per_hour is None else (flags.SNAPSHOT_PRICE,)
+        assert mine == replace(bundled, flags=(*bundled.flags, *mark))
