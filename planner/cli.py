@@ -37,7 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("planner.commands.replay", "Replay a deadline policy on a recorded spot market."),
     "prices": ("planner.commands.prices", "Prices per zone: bundled, live, history."),
     "fit": ("planner.commands.fit", "Fit lifetime distributions to traces and logs."),
+    "calibrate": ("planner.commands.calibrate", "Measure a profile in harness telemetry, for the next plan."),
+    "report": ("planner.commands.report", "Predicted against actual, and what explains the difference."),
     "data": ("planner.commands.data", "Check the bundled tables."),
+    "schedule": ("planner.commands.schedule", "Write interruptions to rehearse: of a plan, a distribution or a trace."),
     "emit": ("planner.commands.emit", "Write harness.yaml and torchrun.env for a scenario."),
     "dashboard": ("planner.commands.dashboard", "Open the pages: plan, compare, understand, export, follow runs."),
 }

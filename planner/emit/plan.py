@@ -315,7 +315,30 @@ class _Builder:
             if value is not None:
                 self._set(f"plan.{name}", value, "")
         self.reasons["plan"] = "What was predicted, and from what: planner report holds the run's telemetry against it."
-        self._set("plan.assumptions", [_assumption(row) for row in self.plan.assumptions], "Not given, so assumed.")
+        self._set(
+            "plan.assumptions",
+            [*(_assumption(row) for row in self.plan.assumptions), *_given(completed)],
+            "Not given, so assumed; then, by section and name, what was given: planner report plans with both again.",
+        )
+
+
+def _given(completed: Completed) -> list[dict[str, Any]]:
+    """What the user gave, by its path in the scenario; how the simulation was run is left out."""
+    document = completed.layered.scenario.model_dump(mode="json")
+    rows: list[dict[str, Any]] = []
+    origins = dict(completed.layered.origins)
+    for kind in ("lifetime", "provision"):
+        # A rate alone says that the lifetime is exponential: written out, it can be read back alone.
+        if document["market"][kind] is not None:
+            origins.setdefault(("market", kind, "distribution"), "implied by what was given")
+    for path, origin in origins.items():
+        value: Any = document
+        for part in path:
+            value = value[part]
+        if path[0] != "simulation" and isinstance(value, int | float | str):
+            short = value if isinstance(value, str) else _short(float(value))
+            rows.append({"name": ".".join(path), "value": short, "source": origin})
+    return rows
 
 
 def _assumption(row: Assumption) -> dict[str, Any]:
