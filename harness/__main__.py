@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.chaos.command import chaos
 from harness.checkpoint.commands import COMMANDS
 from harness.errors import EXIT_CTRL_C, SpotPlannerError
 
@@ -156,7 +157,7 @@ def fake_metadata(
         stop.wait()
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, chaos):
     main.add_command(_command)
 
 

@@ -1,7 +1,8 @@
 """Named places in save, upload, publish, retention and restore where a test can make something go wrong.
 
 `reach("upload:before_manifest")` does nothing in production: one look at an empty list.  A test installs a handler in
-the process, or sets ``HARNESS_FAULT=<point>[#<nth time>]`` for a child process, which then dies by SIGKILL there.
+the process, or sets ``HARNESS_FAULT=<point>[#<nth time>][@<file>]`` for a child process, which then dies by SIGKILL
+there: with a file, only once that exists, and it becomes ``<file>.fired`` before, so that each fault happens once.
 Faults are addressed by position, never by time; `POINTS` lists every position, so that a soak can enumerate them.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 POINTS = (
     "save:staged",
@@ -57,17 +59,25 @@ def installed(handler: Handler) -> Iterator[None]:
         _handlers.remove(handler)
 
 
-def kill_at(point: str, occurrence: int = 1) -> Handler:
-    """A handler that ends this process by SIGKILL the `occurrence`-th time that `point` is reached."""
+def kill_at(point: str, occurrence: int = 1, trigger: Path | None = None) -> Handler:
+    """A handler that ends this process by SIGKILL the `occurrence`-th time that `point` is reached.
+
+    With a `trigger`, only times count at which that file exists; whoever renames it to ``.fired`` is the one that dies.
+    """
     if point not in POINTS:
         raise ValueError(f"unknown fault point {point!r}")
     left = occurrence
 
     def handler(reached: str) -> None:
         nonlocal left
-        if reached == point:
+        if reached == point and (trigger is None or trigger.exists()):
             left -= 1
             if left == 0:
+                if trigger is not None:
+                    try:
+                        trigger.rename(f"{trigger}.fired")
+                    except FileNotFoundError:  # another process of this node was first
+                        return
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return handler
@@ -76,8 +86,9 @@ def kill_at(point: str, occurrence: int = 1) -> Handler:
 def _install_from_environment() -> None:
     setting = os.environ.get("HARNESS_FAULT")
     if setting:
-        point, _, occurrence = setting.partition("#")
-        _handlers.append(kill_at(point, int(occurrence or 1)))
+        position, _, trigger = setting.partition("@")
+        point, _, occurrence = position.partition("#")
+        _handlers.append(kill_at(point, int(occurrence or 1), Path(trigger) if trigger else None))
 
 
 _install_from_environment()
