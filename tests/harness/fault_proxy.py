@@ -13,13 +13,15 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 Fault = Literal[
-    "500", "503", "expired", "reset", "timeout", "truncate", "corrupt", "corrupt-upload", "lost-answer", "stale-list"
-]
+    "500", "503", "expired", "reset", "timeout", "stall", "truncate", "corrupt", "corrupt-upload", "lost-answer",
+    "stale-list",
+]  # fmt: skip
 """``500``/``503``/``expired`` (credentials): refused before it reaches the store.  ``reset``: the connection breaks.
-``timeout``: no answer for `TIMEOUT_SECONDS`.  ``truncate``/``corrupt``: the answer's body is cut short, or a byte of it
-flipped.  ``corrupt-upload``: a byte of the request's body is flipped (moto takes it, whatever its checksum says).
-``lost-answer``: the store acts on the request, and the connection breaks before the answer arrives.  ``stale-list``: a
-list as it was when it was last asked for (nothing stale when it never was)."""
+``timeout``: no answer for `TIMEOUT_SECONDS`.  ``stall``: half of the answer's body, then nothing for as long.
+``truncate``/``corrupt``: the answer's body is cut short, or a byte of it flipped.  ``corrupt-upload``: a byte of the
+request's body is flipped (moto takes it, whatever its checksum says).  ``lost-answer``: the store acts on the request,
+and the connection breaks before the answer arrives.  ``stale-list``: a list as it
+was when it was last asked for (nothing stale when it never was)."""
 
 TIMEOUT_SECONDS = 0.4
 """For clients whose own read timeout is less."""
@@ -41,6 +43,9 @@ class FaultProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            """Headers and body are two writes: Nagle's algorithm would hold the second one back for the client's
+            delayed acknowledgement, 40 ms at every answer."""
 
             def _handle(self) -> None:
                 proxy.handle(self)
@@ -82,8 +87,10 @@ class FaultProxy:
         status, headers, answer = found
         if fault == "lost-answer":
             self._break(request)
-        elif fault == "truncate":
+        elif fault in {"truncate", "stall"}:
             self._answer(request, status, headers, answer, send=answer[: len(answer) // 2])
+            if fault == "stall":
+                self._closing.wait(TIMEOUT_SECONDS)
             self._break(request)
         else:
             if fault == "corrupt" and answer:

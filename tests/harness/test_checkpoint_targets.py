@@ -324,11 +324,13 @@ def test_a_conditional_put_whose_answer_was_lost_is_still_ours(s3_uri: str, s3_e
         assert not target.put_bytes_if_absent("run/claim", b"another's")
 
 
-@pytest.mark.parametrize("fault", ["500", "reset", "truncate"])
+@pytest.mark.parametrize("fault", ["500", "reset", "truncate", "timeout", "stall"])
 def test_faults_on_the_way_down_are_ridden_out(
     s3_uri: str, s3_endpoint: str, fault: Fault, tmp_path: Path, monkeypatch
 ) -> None:
+    """Before the answer, and in the middle of its body."""
     without_waiting(monkeypatch)
+    monkeypatch.setattr("harness.checkpoint.targets.s3.READ_TIMEOUT_SECONDS", 0.2)
     open_target(s3_uri, endpoint_url=s3_endpoint).put_bytes("run/object", b"content" * 1000)
     with FaultProxy(s3_endpoint, break_first(2, fault, "GET")).running() as proxy:
         target = open_target(s3_uri, endpoint_url=proxy.url)

@@ -25,8 +25,8 @@ from tests.harness.test_checkpoint_targets import without_waiting
 SEED = 20261124
 STEPS_PER_ATTEMPT = 4
 WEIGHTS: dict[Fault, int] = {
-    "500": 6, "503": 6, "reset": 6, "lost-answer": 6, "truncate": 4, "corrupt": 4, "timeout": 1, "expired": 1,
-    "corrupt-upload": 1, "stale-list": 6,
+    "500": 6, "503": 6, "reset": 6, "lost-answer": 6, "truncate": 4, "corrupt": 4, "timeout": 1, "stall": 1,
+    "expired": 1, "corrupt-upload": 1, "stale-list": 6,
 }  # fmt: skip
 LIES: frozenset[Fault] = frozenset({"corrupt-upload", "stale-list"})
 """What no real S3 does: it refuses a body that differs from its checksum, and its lists are current.  After one of
@@ -34,18 +34,20 @@ these an older checkpoint may be all that is left of the truth; what is restored
 
 
 class Script:
-    """Breaks one request in `one_in`, by a seeded draw."""
+    """Breaks one request in `one_in`, by a seeded draw, with faults out of `weights`."""
 
-    def __init__(self, one_in: int) -> None:
+    def __init__(self, one_in: int, weights: dict[Fault, int]) -> None:
         self._draw, self._one_in, self._lock = random.Random(SEED), one_in, threading.Lock()
+        self._kinds, self._weights = list(weights), list(weights.values())
 
     def __call__(self, method: str, path: str) -> Fault | None:
         with self._lock:
             if self._draw.randrange(self._one_in):
                 return None
-            fault = self._draw.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            fault = self._draw.choices(self._kinds, self._weights)[0]
         fits = {
             "truncate": method == "GET",
+            "stall": method == "GET",
             "corrupt": method == "GET" and "list-type" not in path,
             "corrupt-upload": method == "PUT",
             "stale-list": method == "GET" and "list-type=2" in path,
@@ -62,17 +64,19 @@ def uninterrupted(steps: int) -> dict[int, str]:
     return prints
 
 
-def soak(root: Path, uri: str, endpoint: str, faults: int, one_in: int) -> tuple[Counter[str], Counter[str]]:
+def soak(
+    root: Path, uri: str, endpoint: str, faults: int, one_in: int, weights: dict[Fault, int] = WEIGHTS
+) -> tuple[Counter[str], Counter[str]]:
     """(faults that fired, outcomes) until `faults` have."""
     torch.set_num_threads(1)
     prints = uninterrupted(40)
     outcomes: Counter[str] = Counter()
-    with FaultProxy(endpoint, Script(one_in)).running() as proxy:
+    with FaultProxy(endpoint, Script(one_in, weights)).running() as proxy:
         run = 0
         while len(proxy.fired) < faults:
             run += 1
             durable, lied, step, attempt = 0, False, 0, 0
-            while step < 30 and attempt < 12:
+            while step < 30 and attempt < 12 and len(proxy.fired) < faults:
                 attempt += 1
                 before = len(proxy.fired)
                 reached = train_through(root / f"run-{run}", uri, proxy.url, f"run-{run}", prints, outcomes)
@@ -127,7 +131,17 @@ def check(place: Path, uri: str, endpoint: str, run_id: str, prints: dict[int, s
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     without_waiting(monkeypatch)
-    monkeypatch.setattr(harness.checkpoint.targets.s3, "_READ_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(harness.checkpoint.targets.s3, "READ_TIMEOUT_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_sample_of_faults(tmp_path: Path, s3_uri: str, s3_endpoint: str) -> None:
+    """Three attempts or so, one request in eight broken; only such faults as a real store and its network have."""
+    weights = {fault: weight for fault, weight in WEIGHTS.items() if fault not in LIES}
+    fired, outcomes = soak(tmp_path, s3_uri, s3_endpoint, 40, 8, weights)
+    assert fired.total() >= 40
+    assert outcomes["save durable"] >= 3
+    assert outcomes["restored through the proxy"] >= 1
 
 
 @pytest.mark.soak

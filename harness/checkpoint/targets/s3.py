@@ -24,7 +24,12 @@ from harness.errors import CorruptCheckpointError, ExternalServiceError
 T = TypeVar("T")
 
 _DELETE_BATCH = 1000
-_READ_TIMEOUT_SECONDS = 60
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 30
+"""Without a byte: long enough for a slow link to empty its send buffer of parts before the store can answer."""
+MAX_ATTEMPTS = 8
+"""Of a request.  With botocore's back-off, at most 20 s each time, a store that is silent is an error within some
+8 · 30 + 71 s: docs/storage.md says 5½ minutes."""
 _jitter = random.Random()  # noqa: S311 - no secret
 """Of the back-off.  Python's global stream belongs to the training script: a retry that draws from it, in a background
 thread, would change what the script draws next."""
@@ -52,7 +57,7 @@ class S3Target:
         bandwidth_limit_mib_per_second: float | None = None,
         sse: str | None = None,
         kms_key_id: str | None = None,
-        max_attempts: int = 8,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> None:
         import boto3
         from boto3.s3.transfer import TransferConfig
@@ -61,8 +66,8 @@ class S3Target:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         config = Config(
             retries={"mode": "standard", "total_max_attempts": max_attempts},
-            connect_timeout=5,
-            read_timeout=_READ_TIMEOUT_SECONDS,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=READ_TIMEOUT_SECONDS,
             max_pool_connections=16,
             tcp_keepalive=True,
             # Stand-ins and most compatible servers have no DNS name for every bucket.
@@ -133,8 +138,13 @@ class S3Target:
         self._reading(key, download)
 
     def _reading(self, key: str, read: Callable[[], T]) -> T:
-        """`read`, again when a body broke off or failed its checksum: botocore retries requests, not their bodies."""
-        from botocore.exceptions import FlexibleChecksumError, IncompleteReadError, ResponseStreamingError
+        """`read`, again when a body broke off, stalled or failed its checksum: botocore retries no streamed bodies."""
+        from botocore.exceptions import (
+            FlexibleChecksumError,
+            IncompleteReadError,
+            ReadTimeoutError,
+            ResponseStreamingError,
+        )
 
         for attempt in range(self._max_attempts):
             last = attempt == self._max_attempts - 1
@@ -146,7 +156,7 @@ class S3Target:
                         raise CorruptCheckpointError(
                             f"{key} on {self.uri} differs from the checksum that it was stored with"
                         ) from error
-                except (IncompleteReadError, ResponseStreamingError):
+                except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
                     if last:
                         raise
             time.sleep(_jitter.uniform(0.0, min(20.0, 0.1 * 2**attempt)))
