@@ -6,11 +6,11 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.charts.palette import LIGHT, part_colours
+from planner.figures import draw_distribution, draw_interval
 from planner.views import tables
 from planner.views.plan import Plan
 
@@ -41,54 +41,24 @@ def _axes(title: str, height: float = 4.2) -> tuple[Figure, Axes]:
 
 def interval_figure(plan: Plan) -> Figure:
     """Cost against checkpoint interval."""
-    curve = tables.interval_curve(plan.curve)
-    marks = tables.interval_marks(plan.curve, plan.best.interval.hours)
-    flat = tables.plateau(plan.curve).iloc[0]
     figure, axes = _axes("Cost against checkpoint interval")
-    axes.axvspan(flat["low_minutes"], flat["high_minutes"], color=LIGHT.good, alpha=0.12, label="as good as the best")
-    x = curve["interval_minutes"]
-    axes.fill_between(x, curve["cost_p5_usd"], curve["cost_p95_usd"], color=LIGHT.main, alpha=0.18, label="P5 to P95")
-    axes.plot(x, curve["cost_mean_usd"], color=LIGHT.main, linewidth=2, label="expected")
-    for (_, row), shape in zip(marks.iterrows(), "^sPoDvX", strict=False):
-        chosen = row["rule"] == tables.THIS_PLAN
-        axes.plot(
-            row["interval_minutes"], row["cost_mean_usd"], "D" if chosen else shape, linestyle="none", markersize=7,
-            color=LIGHT.accent if chosen else LIGHT.text, label=row["rule"],
-        )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_xlabel("Work between two checkpoints (minutes)")
-    axes.set_ylabel("Cost (USD)")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    draw_interval(axes, plan.curve, plan.best.interval.hours)
     return figure
 
 
 def cost_figure(plan: Plan) -> Figure:
     """Distribution of the cost."""
-    best = plan.best
-    return _distribution(tables.distribution(best.costs), tables.quantiles(best.cost_usd), "Cost (USD)", None)
+    figure, axes = _axes("Distribution of the cost", height=3.4)
+    draw_distribution(axes, plan.best.costs, "Cost (USD)")
+    return figure
 
 
 def finish_figure(plan: Plan) -> Figure:
     """Distribution of the finish time."""
-    best = plan.best
-    bins, marks = tables.distribution(best.runs.makespan_hours), tables.quantiles(best.makespan_hours)
-    return _distribution(bins, marks, "Hours from the first request", best.completed["job.deadline_hours"])
-
-
-def _distribution(bins: pd.DataFrame, marks: pd.DataFrame, label: str, deadline: float | None) -> Figure:
-    figure, axes = _axes("Share of simulated runs", height=3.4)
-    widths = bins["to"] - bins["from"]
-    axes.bar(bins["from"], bins["share_of_runs"], width=widths, align="edge", color=LIGHT.main, alpha=0.75)
-    for _, row in marks.iterrows():
-        axes.axvline(row["value"], color=LIGHT.text, linestyle="--", linewidth=1)
-        axes.annotate(
-            row["quantile"], (row["value"], axes.get_ylim()[1]), fontsize=8, rotation=90, va="top", ha="right"
-        )
-    if deadline is not None:
-        axes.axvline(deadline, color=LIGHT.accent, linewidth=2, label="deadline")
-        axes.legend(frameon=False)
-    axes.set_xlabel(label)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    figure, axes = _axes("Distribution of the finish time", height=3.4)
+    deadline = plan.best.completed["job.deadline_hours"]
+    hours = plan.best.runs.makespan_hours
+    draw_distribution(axes, hours, "Hours from the first request", limit=("deadline", deadline))
     return figure
 
 

@@ -17,9 +17,10 @@ from harness.errors import EXIT_DONE, EXIT_EXTERNAL_SERVICE, InvalidInputError, 
 from planner import render
 from planner.catalogue import FLAGS, NO_DISCOUNT, Catalogue, Instance, Offer, load_catalogue
 from planner.commands import HELP_NAMES
+from planner.figure_files import check_plot_path
 from planner.prices.history import ZoneHistory, zone_histories
 from planner.prices.live import LivePrices, Sources, default_regions, fetch_live
-from planner.prices.plot import check_plot_path, plot_prices
+from planner.prices.plot import plot_prices
 from planner.prices.records import grouped
 from planner.render import Column
 

@@ -17,6 +17,7 @@ from planner.commands.common import (
     users_words,
 )
 from planner.completion import Completed
+from planner.figure_files import check_plot_path
 from planner.render import Column
 
 _ROWS = (
@@ -40,6 +41,9 @@ _ROWS = (
 @click.command("simulate")
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @planning_options()
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it into this file: .png, .svg or .pdf."
+)
 @click.pass_context
 def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> int:
     """Simulate SCENARIO (a YAML or JSON file; flags replace what it says, and may replace it altogether).
@@ -47,6 +51,9 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     Prints cost, makespan and where the time goes, as mean, Monte Carlo error and quantiles.
     """
     completed = completed_scenario(ctx, parameters, scenario)
+    plot = parameters["plot"]
+    if plot is not None:
+        check_plot_path(plot)
     if parameters["show_config"]:
         show_config(completed, as_json=parameters["as_json"])
         return EXIT_DONE
@@ -57,10 +64,19 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
         spec = completed.to_spec(interval_hours=best_interval_hours(completed) if completed.wants_optimum else None)
         runs = simulate(spec, runs=completed.runs, seed=completed.seed, progress=bar.update)
     document = simulate_document(completed, runs)
+    if plot is not None:
+        from planner.bill import Extras
+        from planner.figure_files import save_figure
+        from planner.figures import simulate_figure
+
+        costs = runs.cost_usd + Extras.of(completed).spot_usd(runs)
+        save_figure(simulate_figure(runs, costs, budget_usd=completed["bill.budget_usd"]), plot)
     if parameters["as_json"]:
         click.echo(to_json(document))
     else:
         _print(completed, document)
+        if plot is not None:
+            render.paragraph(render.console(), f"Drawn in {plot}.")
     return EXIT_DONE if runs.complete else EXIT_CTRL_C
 
 

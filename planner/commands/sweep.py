@@ -11,6 +11,7 @@ from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
 from planner.commands.common import completed_scenario, planning_options, show_config, users_words
 from planner.completion import SECONDS_PER_HOUR
+from planner.figure_files import check_plot_path
 from planner.options import Words
 from planner.render import Column
 
@@ -26,6 +27,9 @@ _RULES = {
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @planning_options()
 @click.option("--intervals-seconds", type=Words(), help="Evaluate these, e.g. 300,900,3600, instead of a search's own.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it into this file: .png, .svg or .pdf."
+)
 @click.pass_context
 def command(ctx: click.Context, /, scenario: Path | None, intervals_seconds: str | None, **parameters: Any) -> int:
     """Cost against checkpoint interval for SCENARIO, on common random numbers.
@@ -34,6 +38,9 @@ def command(ctx: click.Context, /, scenario: Path | None, intervals_seconds: str
     exponential and the 15-minute rule. The scenario's own interval is ignored.
     """
     completed = completed_scenario(ctx, parameters, scenario)
+    plot = parameters["plot"]
+    if plot is not None:
+        check_plot_path(plot)
     if parameters["show_config"]:
         show_config(completed, as_json=parameters["as_json"])
         return EXIT_DONE
@@ -50,10 +57,17 @@ def command(ctx: click.Context, /, scenario: Path | None, intervals_seconds: str
             progress=bar.update,
         )
     document = sweep_document(completed, found)
+    if plot is not None:
+        from planner.figure_files import save_figure
+        from planner.figures import sweep_figure
+
+        save_figure(sweep_figure(found), plot)
     if parameters["as_json"]:
         click.echo(to_json(document))
     else:
         _print(document)
+        if plot is not None:
+            render.paragraph(render.console(), f"Drawn in {plot}.")
     return EXIT_DONE if found.complete else EXIT_CTRL_C
 
 

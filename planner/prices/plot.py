@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from harness.errors import InvalidInputError
 from planner.catalogue import Offer
+from planner.figure_files import check_plot_path, save_figure
 from planner.prices.history import ZoneHistory
 
-FORMATS = (".png", ".svg", ".pdf")
 _MOST_LINES = 12
-
-
-def check_plot_path(path: Path) -> None:
-    """InvalidInputError unless a picture can be written to `path`."""
-    if path.suffix.lower() not in FORMATS:
-        raise InvalidInputError("--plot", path, f"a file ending in {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise InvalidInputError("--plot", path, "a file in an existing folder")
 
 
 def plot_prices(path: Path, histories: Sequence[ZoneHistory], offers: Sequence[Offer], *, until: datetime) -> None:
@@ -63,22 +54,4 @@ def plot_prices(path: Path, histories: Sequence[ZoneHistory], offers: Sequence[O
         axes.invert_yaxis()
         axes.legend(fontsize="small")
         figure.set_figheight(max(3.0, 0.22 * len(priced) + 1.0))
-    _save(figure, path)
-
-
-def _save(figure: object, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    assert isinstance(figure, Figure)
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as stream:
-            temporary = Path(stream.name)
-            figure.savefig(stream, format=path.suffix[1:].lower())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise InvalidInputError("--plot", path, "a file that can be written", str(error)) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    save_figure(figure, path)
