@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("planner.commands.calibrate", "Measure a profile in harness telemetry, for the next plan."),
     "report": ("planner.commands.report", "Predicted against actual, and what explains the difference."),
     "data": ("planner.commands.data", "Check the bundled tables."),
+    "schedule": ("planner.commands.schedule", "Write interruptions to rehearse: of a plan, a distribution or a trace."),
     "emit": ("planner.commands.emit", "Write harness.yaml and torchrun.env for a scenario."),
     "dashboard": ("planner.commands.dashboard", "Open the pages: plan, compare, understand, export, follow runs."),
 }

@@ -13,10 +13,10 @@ import click
     "--at",
     "positions",
     multiple=True,
-    required=True,
     metavar="'node N at step S …'",
     help="An interruption by position.",
 )
+@click.option("--schedule", type=click.Path(path_type=Path), help="A file of them instead (planner schedule).")
 @click.option("--nodes", type=click.IntRange(min=2), default=2, show_default=True, help="Nodes, one process each.")
 @click.option(
     "--interval-steps", type=click.IntRange(min=1), default=5, show_default=True, help="Steps between two saves."
@@ -37,6 +37,7 @@ import click
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def chaos(
     positions: tuple[str, ...],
+    schedule: Path | None,
     nodes: int,
     interval_steps: int,
     tolerance: float,
@@ -53,12 +54,19 @@ def chaos(
     """
     from harness.chaos.drive import Chaos, render
     from harness.chaos.interruptions import parse_position
+    from harness.chaos.schedule import load_schedule
     from harness.config import load_run_config
-    from harness.errors import EXIT_BUG, EXIT_DONE
+    from harness.errors import EXIT_BUG, EXIT_DONE, InvalidInputError
 
+    if bool(positions) == (schedule is not None):
+        raise InvalidInputError("--at", ", ".join(positions) or "nothing", "either --at or --schedule")
+    if schedule is None:
+        interruptions = tuple(map(parse_position, positions))
+    else:
+        interruptions = tuple(item.by_position() for item in load_schedule(schedule).interruptions)
     verdict = Chaos(
         config=load_run_config(config),
-        interruptions=tuple(map(parse_position, positions)),
+        interruptions=interruptions,
         script=script,
         arguments=arguments,
         folder=(folder or config.parent / "chaos").resolve(),

@@ -17,6 +17,7 @@ SHARED_HARNESS = {
     "harness.validation",
     "harness.telemetry",
     "harness.report",
+    "harness.chaos.schedule",
 }
 ALLOWED = {
     "app": {"planner", "app"},
