@@ -72,9 +72,11 @@ def retain_remote(
     newest = max((_key(name) for name in complete if lineage.disowned_by(name) is None), default=(0, 0))
 
     def broken(key: str) -> bool:
-        # One save is in flight at a time, and it is newer than the newest complete one.
+        # One save is in flight at a time, and it is newer than the newest complete one.  What is no checkpoint
+        # (telemetry, ledgers, another attempt's claim) may be arriving just now: it is not ours to judge.
         name = key[len(prefix) :].partition("/")[0]
-        return _key(name) <= newest or lineage.disowned_by(name) is not None
+        found = parse_checkpoint_name(name)
+        return found is not None and (found <= newest or lineage.disowned_by(name) is not None)
 
     check_fence(target, run_id, generation)
     target.abort_uploads(prefix, broken)

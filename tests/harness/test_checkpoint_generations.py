@@ -111,3 +111,18 @@ def test_remote_retention_deletes_manifests_first_and_asks_the_fence(target: Tar
     with pytest.raises(FencedError):
         retain_remote(target, "demo", generation, 1)
     assert target.exists("demo/step-000000002-g0001/manifest.json")
+
+
+def test_retention_leaves_arriving_telemetry_and_claims_alone(tmp_path: Path) -> None:
+    """A half-written older checkpoint goes; what is arriving beside the checkpoints is not retention's to remove."""
+    target = open_target(tmp_path)
+    generation = claim_generation(target, "demo", "attempt")
+    target.put_bytes("demo/step-000000002-g0001/manifest.json", b"1")
+    stale = tmp_path / "demo/step-000000001-g0001/model/.tmp-1"
+    arriving = [tmp_path / "demo/telemetry/.tmp-2", tmp_path / "demo/generations/.tmp-3", tmp_path / "demo/.tmp-4"]
+    for path in (stale, *arriving):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    retain_remote(target, "demo", generation, 2)
+    assert not stale.exists()
+    assert all(path.exists() for path in arriving)
