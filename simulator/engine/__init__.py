@@ -6,6 +6,7 @@ Importing this package imports neither numba nor a kernel; the first simulation 
 
     philox    the counter-based generator, compiled          fates     lifetimes, waits and prices, compiled
     plain     one node, exponential, nothing acted on        node      one node, every rule
+    fleet     rigid and elastic fleets
     flatten   a Spec as arrays                               parallel  threads, Ctrl-C, progress
     compiled  the on-disk cache of kernels                   layout    what lies where in the arrays
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def supports(spec: Spec) -> bool:
     """Whether the fast engine knows every rule that `spec` asks for."""
-    return spec.policy == "spot-only" and not spec.is_elastic
+    return spec.policy == "spot-only"
 
 
 def simulate_fast(

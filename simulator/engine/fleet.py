@@ -124,7 +124,8 @@ def fleet_runs(
         interruptions = reclaimed = puts = gets = start = count = members = ready = noticed = 0
         verdicts = np.uint64(0)
         flying, restoring, joining, in_stall, known = False, False, False, False, False
-        saving_state, saved_at, has_trained = False, 0.0, False
+        saved_at, has_trained = 0.0, False
+        coming, coming_at, coming_progress = False, 0.0, 0.0
         upload_end = upload_progress = 0.0
         begun_at = rate = slow_rate = pending = first = first_time = cycle = cycle_time = remaining = 0.0
         limit = done_at = clear_at = join_at = 0.0
@@ -147,18 +148,14 @@ def fleet_runs(
             if stale:
                 soonest, j, ties = earliest(when)
                 stale = False
-            # At one moment: the job's own events, startups' ends, notices, reclaims, arrivals.  But a start counts all
-            # who are there at its moment, and the end of a wait all who are ready.
-            if phase_end <= soonest + TOLERANCE:
-                comes_first = False
-                if soonest <= phase_end + TOLERANCE and phase in (WAITING, SHORT):
-                    for m in range(nodes):
-                        if when[m] <= soonest + TOLERANCE:
-                            other = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
-                            comes_first = comes_first or other == READINESS or phase == WAITING
-                own_event = not comes_first
-            else:
-                own_event = False
+            # At one moment: the job's own events, startups' ends, notices, reclaims, arrivals.  But the end of a wait
+            # counts all who are ready.
+            own_event = phase_end <= soonest + TOLERANCE
+            if own_event and phase == SHORT and soonest <= phase_end + TOLERANCE:
+                for m in range(nodes):
+                    if when[m] <= soonest + TOLERANCE:
+                        kind = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
+                        own_event = own_event and kind != READINESS
             if own_event:
                 now = phase_end
                 if phase == WAITING:
@@ -183,6 +180,13 @@ def fleet_runs(
                     else:
                         outage += now - since
                     restoring = False
+                    if coming:
+                        # A save of a moment ago may be read before it is durable.
+                        coming = False
+                        copy_hours, puts, start, count, newest = add_copies(
+                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                            1.0, coming_progress, 0.0, coming_at, 0.0,
+                        )  # fmt: skip
                     if count > 0:
                         gets += 1
                         if tracked and not good[place(start, count - 1, keep)]:
@@ -190,9 +194,9 @@ def fleet_runs(
                             verdicts += one
                             if bad:
                                 count -= 1
-                                # A save of a moment ago may be read before it is durable: then it is from now on.
-                                copy_hours += max(now, saved_at)
-                                saved_at = 0.0
+                                # Storage of a save that is not durable yet lasts no time.
+                                copy_hours += max(now, coming_at)
+                                coming_at = 0.0
                                 fallback = ring[place(start, count - 1, keep)] if count > 0 else 0.0
                                 lost += newest - fallback
                                 newest = fallback
@@ -215,30 +219,19 @@ def fleet_runs(
                     continue
                 elif phase == EMERGENCY:
                     idle += now - since
-                    if saving_state and flying and upload_end <= saved_at:
-                        flying = False
+                    if coming:
+                        # Durable now, but an upload in flight may have been before it.
+                        if flying and upload_end <= coming_at:
+                            flying = False
+                            copy_hours, puts, start, count, newest = add_copies(
+                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                                1.0, upload_progress, 0.0, upload_end, 0.0,
+                            )  # fmt: skip
+                        coming = False
                         copy_hours, puts, start, count, newest = add_copies(
                             ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, upload_progress, 0.0, upload_end, 0.0,
+                            1.0, coming_progress, 0.0, coming_at, 0.0,
                         )  # fmt: skip
-                    if saving_state:
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring,
-                            good,
-                            tracked,
-                            start,
-                            count,
-                            keep,
-                            copy_hours,
-                            puts,
-                            newest,
-                            1.0,
-                            progress,
-                            0.0,
-                            saved_at,
-                            0.0,
-                        )
-                        saving_state = False
                     if members == 0:
                         # Nobody holds the state any more.
                         if flying and upload_end <= now + TOLERANCE:
@@ -536,6 +529,16 @@ def fleet_runs(
                     for m in range(nodes):
                         if state[m] == LEAVING and left_for[m] != m and taken[left_for[m]]:
                             left_for[m] = -1
+                            for trigger in range(nodes):
+                                # Unless another announced event will take it.
+                                if left_for[trigger] == trigger and state[trigger] == LEAVING:
+                                    u = one_unit(
+                                        acquisitions[trigger], np.uint64(trigger), run, BULK | np.uint64(m), key0, key1
+                                    )
+                                    if u < bulk:
+                                        left_for[m] = trigger
+                            if left_for[m] >= 0:
+                                continue
                             if phase == WAITING:
                                 state[m] = UP
                                 phase_end = now
@@ -624,31 +627,19 @@ def fleet_runs(
                 in_memory, is_notice = False, False
             elif phase in (IDLE, EMERGENCY):
                 idle += now - since
-                # The save is certain; an upload in flight may have been durable before it.
-                if saving_state:
-                    if flying and upload_end <= min(saved_at, now + TOLERANCE):
-                        flying = False
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, upload_progress, 0.0, upload_end, 0.0,
-                        )  # fmt: skip
+                # The save is certain, but an upload in flight may become durable before it.
+                if flying and upload_end <= now + TOLERANCE and not (coming and upload_end > coming_at):
+                    flying = False
                     copy_hours, puts, start, count, newest = add_copies(
-                        ring,
-                        good,
-                        tracked,
-                        start,
-                        count,
-                        keep,
-                        copy_hours,
-                        puts,
-                        newest,
-                        1.0,
-                        progress,
-                        0.0,
-                        saved_at,
-                        0.0,
-                    )
-                saving_state = False
+                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                        1.0, upload_progress, 0.0, upload_end, 0.0,
+                    )  # fmt: skip
+                if coming and coming_at <= now:
+                    coming = False
+                    copy_hours, puts, start, count, newest = add_copies(
+                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
+                        1.0, coming_progress, 0.0, coming_at, 0.0,
+                    )  # fmt: skip
             elif phase in (DETECT, RENDEZVOUS):
                 outage += now - since
                 in_memory = not restoring
@@ -667,8 +658,10 @@ def fleet_runs(
                         phase_end = now + rendezvous
                     continue
                 # Nothing is saved that was restored, or that another notice has just saved.
-                saving_state = progress > saved_progress + TOLERANCE
-                saved_progress, saved_at = progress, now + emergency
+                saved_at = now + emergency
+                if progress > saved_progress + TOLERANCE:
+                    saved_progress = progress
+                    coming, coming_at, coming_progress, newest = True, saved_at, progress, max(newest, progress)
                 if flying and elastic and members == 0:
                     # Nobody holds the rest of the upload.
                     if upload_end <= now + TOLERANCE:

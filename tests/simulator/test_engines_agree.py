@@ -35,14 +35,7 @@ def assert_engines_agree(spec: Spec, seed: int, runs: int, first_run: int = 0) -
         assert not off.any(), f"{name} of run {first_run + first}: reference {ours[first]!r}, fast {theirs[first]!r}"
 
 
-ELASTIC_IS_FAST = supports(Spec(work_hours=1.0, nodes=2, min_nodes=1))
-FLEETS = [
-    "one",
-    "rigid",
-    pytest.param(
-        "elastic", marks=pytest.mark.skipif(not ELASTIC_IS_FAST, reason="the fast engine has no elastic fleets yet")
-    ),
-]
+FLEETS = ["one", "rigid", "elastic"]
 
 
 @pytest.mark.parametrize("fleet", FLEETS)
