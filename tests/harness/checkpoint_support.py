@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import multiprocessing
 import os
@@ -147,17 +148,32 @@ def save_steps(config: RunConfig, *steps: int, **options: Any) -> dict[int, str]
     return prints
 
 
-def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeout_seconds: float = 60) -> list[Any]:
+def fork_ranks(
+    world_size: int, work: Callable[..., Any], *arguments: Any, timeout_seconds: float = 60, clean: bool = False
+) -> list[Any]:
     """Run ``work(rank, *arguments)`` in processes forked from this one; their results by rank.
 
-    A rank that died by a signal gives ``"signal <n>"``.  An exception in a rank fails the test with its traceback.
+    `clean` forks them from a server instead, that has no threads (this process may have those of other tests' clients
+    and servers, and a lock that one of them holds stays held in a fork); `work` and `arguments` are then pickled.
+    A rank that died by a signal gives ``"signal <n>"``.  An exception in a rank fails the test with its traceback, a
+    rank that does neither end nor answer with the stacks of its threads.
     """
-    _warm_up()
-    context = multiprocessing.get_context("fork")
+    context: Any
+    if clean:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "harness.checkpoint.checkpointer", "tests.harness.checkpoint_support"])
+    else:
+        _warm_up()
+        context = multiprocessing.get_context("fork")
     pipes, processes = [], []
+    stacks = tempfile.NamedTemporaryFile("r", suffix=".stacks")  # noqa: SIM115 - closed below
     for rank in range(world_size):
         receiving, sending = context.Pipe(duplex=False)
-        process = context.Process(target=_rank_main, args=(rank, work, arguments, sending), daemon=True)
+        process = context.Process(
+            target=_rank_main,
+            args=(rank, work, arguments, sending, stacks.name, timeout_seconds * 0.9),
+            daemon=True,
+        )
         process.start()
         sending.close()
         pipes.append(receiving)
@@ -166,7 +182,8 @@ def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeo
     try:
         for receiving, process in zip(pipes, processes, strict=True):
             # Read before joining: a result larger than the pipe would keep the rank from ending.
-            assert receiving.poll(timeout_seconds), "a rank neither answered nor ended"
+            if not receiving.poll(timeout_seconds):
+                raise AssertionError(f"a rank neither answered nor ended:\n{stacks.read()}")
             try:
                 kind, value = pickle.loads(receiving.recv_bytes())
             except EOFError:
@@ -180,6 +197,7 @@ def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeo
             if process.is_alive():
                 os.kill(process.pid or 0, signal.SIGKILL)
                 process.join()
+        stacks.close()
     return results
 
 
@@ -191,7 +209,10 @@ def _warm_up() -> None:
         save_steps(make_config(Path(folder)), 1)
 
 
-def _rank_main(rank: int, work: Callable[..., Any], arguments: tuple[Any, ...], sending: Any) -> None:
+def _rank_main(
+    rank: int, work: Callable[..., Any], arguments: tuple[Any, ...], sending: Any, stacks: str, late_seconds: float
+) -> None:
+    faulthandler.dump_traceback_later(late_seconds, file=Path(stacks).open("a"))  # noqa: SIM115 - open as long as we live
     torch.set_num_threads(1)
     try:
         answer = ("value", work(rank, *arguments))

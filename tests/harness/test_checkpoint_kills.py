@@ -103,7 +103,7 @@ def live_incarnation(number: int, root: Path, started: Any) -> tuple[list[tuple[
     from harness.errors import FencedError
 
     if number == 1:
-        assert started.wait(50)
+        assert started.wait(80)
     # Each on a node of its own, with the durable target in common.
     config = make_config(root / f"machine{number}", str(root / "bucket"), keep_last=2)
     job, checkpointer = Job(), single(config, attempt=f"incarnation-{number}")
@@ -131,8 +131,8 @@ def test_two_live_incarnations_race_and_the_newer_one_wins(tmp_path: Path) -> No
     """
     import multiprocessing
 
-    started = multiprocessing.get_context("fork").Event()
-    old, new = fork_ranks(2, live_incarnation, tmp_path, started)
+    started = multiprocessing.get_context("forkserver").Event()
+    old, new = fork_ranks(2, live_incarnation, tmp_path, started, timeout_seconds=100, clean=True)
     assert "generation 2 was claimed by attempt incarnation-1" in old[1]
     assert len(old[0]) >= 2
     assert new[1] == "done"
