@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -27,7 +28,13 @@ _START = "start"
 def catalogue() -> Catalogue:
     """The bundled tables, with live prices where this session asked for them."""
     found: Catalogue | None = st.session_state.get("catalogue")
-    return load_catalogue() if found is None else found
+    return bundled() if found is None else found
+
+
+@cache
+def bundled() -> Catalogue:
+    """The bundled tables, read once: a run of the script asks for them several times."""
+    return load_catalogue()
 
 
 def live() -> Live | None:
@@ -39,7 +46,7 @@ def live() -> Live | None:
 def use_live(found: Live | None) -> None:
     """Plan with these prices from now on; None: with the bundled ones."""
     st.session_state[_LIVE] = found
-    st.session_state["catalogue"] = None if found is None else found.catalogue(load_catalogue())
+    st.session_state["catalogue"] = None if found is None else found.catalogue(bundled())
     st.session_state["prices_version"] = st.session_state.get("prices_version", 0) + 1
 
 

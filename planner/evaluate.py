@@ -19,7 +19,7 @@ from harness.errors import InvalidInputError
 from harness.policy import interval_steps
 from planner.assumptions import Assumption
 from planner.bill import Extras
-from planner.catalogue import Offer
+from planner.catalogue import FAR_BELOW_SIBLINGS, Offer
 from planner.completion import SECONDS_PER_HOUR, Completed, Knowledge, Value, complete
 from planner.layers import Layered
 from planner.places import Place, Rejected
@@ -30,7 +30,7 @@ from simulator.runs import Runs
 from simulator.simulate import simulate
 from simulator.spec import SHORTEST_INTERVAL_HOURS, PriceSeries, Spec
 from simulator.statistics import Proportion, Summary, summarize, wilson_interval
-from simulator.sweep import mean_time_between_interruptions_hours, sweep
+from simulator.sweep import Sweep, mean_time_between_interruptions_hours, sweep
 
 SWEEP_RUNS = 4_000
 """Runs per interval while the interval is looked for; the answer itself uses the scenario's runs."""
@@ -78,6 +78,8 @@ class Interval:
     hours: float
     low_hours: float
     high_hours: float
+    search: Sweep | None = dataclasses.field(default=None, repr=False, compare=False)
+    """The curve that it was read from; None for the scenario's own interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +267,12 @@ def _evaluate_group(
 ) -> list[Candidate]:
     any_completed = members[0][1]
     count = any_completed.runs if runs is None else runs
-    # The price only weighs storage against billed hours: the middle price of the group stands for all.
-    prices = sorted(completed["market.spot_usd_per_hour"] for _, completed in members)
-    price = prices[len(prices) // 2]
+    # The price only weighs storage against billed hours: one stands for all, that of the place which can be
+    # recommended (so that its curve needs no search of its own).
+    price = min(
+        (FAR_BELOW_SIBLINGS in place.offer.flags, float(completed["market.spot_usd_per_hour"]))
+        for place, completed in members
+    )[1]
     if effort.longest is not None:
         # A run of many interruptions is a mean of many: fewer such runs say as much.
         interruptions = _trial(spec, any_completed.seed, effort.longest)
@@ -433,7 +438,7 @@ def find_interval(
     if not found.complete:
         raise KeyboardInterrupt
     best = found.optimum
-    return Interval(best.interval_hours, best.low_hours, best.high_hours)
+    return Interval(best.interval_hours, best.low_hours, best.high_hours, found)
 
 
 def priced(runs: Runs, spot_usd_per_hour: float, on_demand_usd_per_hour: float | None) -> Array:

@@ -67,13 +67,7 @@ def make_plan(link: Link, say: Say | None = None) -> Plan:
     order = ranked(found.candidates, objective)
     best = best_of(order, objective)
     assert best is not None, "evaluate raises when nothing is left"
-    spec = billed(best)
-    curve = sweep(
-        spec,
-        runs=min(best.completed.runs, SWEEP_RUNS if supports(spec) else SLOW_SWEEP_RUNS),
-        seed=best.completed.seed,
-        progress=_saying(say, "trying intervals"),
-    )
+    curve = _known_curve(best) or _new_curve(best, say)
     odd = if_real(order, best, objective)
     return Plan(
         link=link,
@@ -85,6 +79,29 @@ def make_plan(link: Link, say: Say | None = None) -> Plan:
         curve=curve,
         warnings=warnings_about(best, odd),
     )
+
+
+def _known_curve(best: Candidate) -> Sweep | None:
+    """The curve that the interval was read from, where that search looked at this place's own cost."""
+    found = best.interval.search
+    if found is None or found.objective != "cost_usd" or best.spec.policy != "spot-only":
+        return None  # (without on-demand nodes their price, which the search leaves out, changes nothing)
+    spec = billed(best)
+    same = dataclasses.replace(
+        found.spec, interval_hours=spec.interval_hours, on_demand_usd_per_hour=spec.on_demand_usd_per_hour
+    )
+    return found if same == spec and found.runs == _curve_runs(best, spec) else None
+
+
+def _new_curve(best: Candidate, say: Say | None) -> Sweep:
+    spec = billed(best)
+    return sweep(
+        spec, runs=_curve_runs(best, spec), seed=best.completed.seed, progress=_saying(say, "trying intervals")
+    )
+
+
+def _curve_runs(best: Candidate, spec: Spec) -> int:
+    return min(best.completed.runs, SWEEP_RUNS if supports(spec) else SLOW_SWEEP_RUNS)
 
 
 def minimised(objective: Objective) -> str:

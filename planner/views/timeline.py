@@ -81,11 +81,15 @@ def _spans(timeline: Timeline) -> pd.DataFrame:
 
 
 def _uploads(timeline: Timeline) -> list[tuple[float, float]]:
-    """(start, end) of each upload: from the end of a stall to durable, or to the reclaim that took it away."""
+    """(start, end) of each upload: from the end of a stall to durable, or to the reclaim that took it away.
+
+    A stall that a notice cut short starts none.
+    """
+    notices = np.array([mark.at_hours for mark in timeline.marks if mark.kind == "notice"])
     ends = sorted((m.at_hours, m.kind) for m in timeline.marks if m.kind in {"durable", "reclaim"})
     found: list[tuple[float, float]] = []
     for span in timeline.spans:
-        if span.phase == "stall":
+        if span.phase == "stall" and not (np.abs(notices - span.end_hours) < _SAME).any():
             end = next((at for at, _ in ends if at > span.end_hours - _SAME), None)
             if end is not None and end > span.end_hours:
                 found.append((span.end_hours, end))
