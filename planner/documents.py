@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from planner.bill import Extras
 from planner.compare import Comparison
 from planner.completion import SECONDS_PER_HOUR, Completed
 from planner.evaluate import Candidate
+from planner.jobs import JobPlan, Total
 from planner.prices.records import LiveAnswer
 from planner.recommend import Recommendation
 from planner.sensitivity import OtherHazard
@@ -216,6 +217,29 @@ def _live(answer: LiveAnswer | None) -> dict[str, Any] | None:
     if answer is None:
         return None
     return {"prices": answer.prices, "oldest_seconds": answer.oldest_seconds, "missing": list(answer.missing)}
+
+
+def jobs_document(plans: Sequence[JobPlan], total: Total, *, complete: bool, left_out: Sequence[str]) -> dict[str, Any]:
+    """`planner recommend --jobs --json`; `left_out` names the jobs that were not looked at."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "complete": complete,
+        "jobs": [
+            {
+                "name": plan.name,
+                "recommendation": candidate_document(plan.found.best, None),
+                "assumptions": assumption_rows(plan.found.best.completed.assumptions),
+                "warnings": list(plan.warnings),
+            }
+            for plan in plans
+        ],
+        "total": {
+            "cost_usd": total.cost_usd.as_dict(),
+            "on_demand_cost_usd": total.on_demand_usd,
+            "budget_probability": probability(total.within_budget),
+        },
+        "left_out": list(left_out),
+    }
 
 
 def _other_hazard(row: OtherHazard) -> dict[str, Any]:

@@ -301,6 +301,16 @@ def scenario_options(*, without: Iterable[FieldPath] = ()) -> Callable[[F], F]:
 
 def gather(ctx: click.Context, parameters: Mapping[str, Any], file: Path | None) -> Layered:
     """The scenario that a command was asked for: flags over variables over `file`."""
+    document = None if file is None else read_yaml(file)
+    if file is not None and document is None:
+        raise InvalidInputError("file", file, "a scenario; this file is empty")
+    return gather_document(ctx, parameters, document, None if file is None else str(file))
+
+
+def gather_document(
+    ctx: click.Context, parameters: Mapping[str, Any], document: object, document_name: str | None
+) -> Layered:
+    """Flags over variables over a `document` (None: none) that messages call `document_name`."""
     given: dict[FieldPath, Given] = {}
     for field in scenario_fields():
         value = parameters.get(field.parameter)
@@ -314,8 +324,5 @@ def gather(ctx: click.Context, parameters: Mapping[str, Any], file: Path | None)
             given.setdefault(("fleet", "min_nodes"), Given(value[0], name, origin))
         else:
             given[field.path] = Given(value, name, origin)
-    document = None if file is None else read_yaml(file)
-    if file is not None and document is None:
-        raise InvalidInputError("file", file, "a scenario; this file is empty")
     flags = {field.path: field.flags[0] for field in scenario_fields()}
-    return layer(document, None if file is None else str(file), given, flags)
+    return layer(document, document_name, given, flags)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import EXIT_CTRL_C, EXIT_DONE
+from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options, show_config
 from planner.commands.live import live_option, with_live_prices
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     envvar="PLANNER_STEP_SECONDS",
     help="Measured seconds per training step: the interval is then given in steps too.",
 )
+@click.option(
+    "--jobs",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Several jobs: a YAML list of scenarios, each with a name. --budget-usd then is for all of them together.",
+)
 @click.option("--emit", type=click.Path(path_type=Path), help="Write harness.yaml and torchrun.env into this folder.")
 @emit_options
 @click.pass_context
@@ -44,6 +50,12 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
 
     Example: planner recommend --instance p4d.24xlarge --work-hours 100 --checkpoint-gib 50
     """
+    if parameters["jobs"] is not None:
+        if scenario is not None:
+            raise InvalidInputError("--jobs", parameters["jobs"], "either a SCENARIO or --jobs, not both")
+        from planner.commands.jobs import recommend_jobs
+
+        return recommend_jobs(ctx, parameters["jobs"], parameters)
     layered = gather_layers(ctx, parameters, scenario)
     objective = objective_of(parameters, layered)
     wanted = wanted_of(parameters)

@@ -61,7 +61,7 @@ def providers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Providers:
 
 def checked(name: str, outcome: Outcome) -> dict[str, Any]:
     """The document, valid by its published schema, of a command that ended well."""
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0, outcome.err
     found: dict[str, Any] = json.loads(outcome.out)
     jsonschema.validate(found, json.loads(schema_path(name).read_text(encoding="utf-8")))
     return found
