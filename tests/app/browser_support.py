@@ -27,6 +27,19 @@ FLAGS = [
     "--no-first-run",
 ]
 WAIT_MS = 60_000
+_IS_DRAWN_IN = """scheme => {
+  const [red] = getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor.match(/\\d+/);
+  return (Number(red) < 128) === (scheme === 'dark') && !document.querySelector('[data-testid=stSkeleton]');
+}"""
+_HOLDS_STILL = """() => new Promise(resolve => {
+  const height = () => document.querySelector('[data-testid=stMain]').scrollHeight;
+  const before = height();
+  requestAnimationFrame(() => requestAnimationFrame(() => resolve(
+    height() === before && !document.querySelector('[data-testid=stSkeleton]')
+    && document.getAnimations().every(one => one.playState !== 'running' || !one.effect.getTiming().duration
+      || one.effect.getTiming().iterations === Infinity))));
+})"""
+"""No placeholder is left, and two frames later nothing moves (what turns for ever does not count)."""
 
 
 def require_chromium() -> None:
@@ -131,6 +144,13 @@ class Visitor:
         assert self.page.locator("[data-testid=stException]").count() == 0, "a traceback is on the page"
         return self
 
+    def look(self, scheme: str, width: int) -> Visitor:
+        """See the same page light or dark, wide or narrow; returns once it has taken that on."""
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        self.page.wait_for_function(_IS_DRAWN_IN, arg=scheme)
+        return self.settle()
+
     def title(self) -> str:
         """The heading of the page, on one line."""
         return " ".join(self.page.locator("h1").first.inner_text().split())
@@ -141,7 +161,7 @@ class Visitor:
         size = self.page.viewport_size
         assert size is not None
         self.page.set_viewport_size({"width": size["width"], "height": min(int(height) + 80, 6000)})
-        self.page.wait_for_timeout(400)
+        self.page.wait_for_function(_HOLDS_STILL)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=str(path))
         self.page.set_viewport_size(size)
