@@ -74,21 +74,27 @@ class _Scaled:
     def __init__(self, scale: LearningRateScale) -> None:
         self._scale = scale
         self._own: list[Any] = []
+        self._scaled: list[Any] = []
 
     def attach(self, optimizer: Optimizer) -> None:
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
 
     def _before(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        self._own = []
+        # PyTorch hooks `step` once per class: a subclass that calls its parent's step comes here twice for one step.
+        groups = optimizer.param_groups
+        if self._own and all(group["lr"] is ours for group, ours in zip(groups, self._scaled, strict=False)):
+            return
+        self._own, self._scaled = [], []
         if self._scale.value == 1.0:
             return
-        for group in optimizer.param_groups:
+        for group in groups:
             self._own.append(group["lr"])
             group["lr"] = group["lr"] * self._scale.value
+            self._scaled.append(group["lr"])
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         # The very objects that were there before: dividing would round.
         for group, own in zip(optimizer.param_groups, self._own, strict=False):
             group["lr"] = own
-        self._own = []
+        self._own, self._scaled = [], []

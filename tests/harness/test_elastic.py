@@ -194,6 +194,21 @@ def test_the_rule_changes_the_update_after_the_optimizer_was_loaded(tmp_path: Pa
     assert [sum(end.seen["scheduler"]) for end in (first[0], middle[0], last[0])] == [3, 1, 3]
 
 
+def test_a_subclass_that_calls_its_hooked_parent_is_scaled_once() -> None:
+    """PyTorch hooks `step` per class, so both steps run the hooks; the rate is scaled once all the same."""
+    parameter = nn.Parameter(torch.ones(1))
+    torch.optim.SGD([parameter], lr=1.0)  # from now on SGD.step itself is hooked
+    optimizer = WatchedSGD([parameter], lr=0.5)
+    scale = LearningRateScale(0)
+    scale.begin(0.5, 0)
+    scale.apply_to([optimizer])
+    for _ in range(2):
+        parameter.grad = torch.ones(1)
+        optimizer.step()
+        assert optimizer.measured == pytest.approx(0.25, rel=1e-6)
+        assert optimizer.param_groups[0]["lr"] == 0.5
+
+
 def test_a_schedule_cannot_overwrite_the_scale() -> None:
     """LambdaLR sets the rate anew at every step; the scale is there all the same, and gone outside."""
     parameter = nn.Parameter(torch.ones(1))
