@@ -34,7 +34,7 @@ from tests.harness.test_launch import free_port, until
 
 SCRIPT = """
 import sys, pathlib, torch, harness
-from torch._C._distributed_c10d import TCPStore
+import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 with harness.Run.from_env(device="cpu") as run:
     torch.manual_seed(0)
