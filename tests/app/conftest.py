@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,8 @@ def _page(name: str) -> None:
 def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """A function that opens a page with a query and runs it: nothing is left to a progress bar."""
     monkeypatch.setattr(app.waiting, "PATIENCE_SECONDS", 60.0)
+    # Streamlit puts the page's script in place of `__main__`: a process that a later test starts would run it.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
     def open_page(name: str, query: tuple[tuple[str, str], ...] = QUERY) -> AppTest:
         made = AppTest.from_function(_page, default_timeout=60, kwargs={"name": name})

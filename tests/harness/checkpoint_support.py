@@ -148,23 +148,14 @@ def save_steps(config: RunConfig, *steps: int, **options: Any) -> dict[int, str]
     return prints
 
 
-def fork_ranks(
-    world_size: int, work: Callable[..., Any], *arguments: Any, timeout_seconds: float = 60, clean: bool = False
-) -> list[Any]:
+def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeout_seconds: float = 60) -> list[Any]:
     """Run ``work(rank, *arguments)`` in processes forked from this one; their results by rank.
 
-    `clean` forks them from a server instead, that has no threads (this process may have those of other tests' clients
-    and servers, and a lock that one of them holds stays held in a fork); `work` and `arguments` are then pickled.
-    A rank that died by a signal gives ``"signal <n>"``.  An exception in a rank fails the test with its traceback, a
-    rank that does neither end nor answer with the stacks of its threads.
+    A rank that died by SIGKILL gives ``"signal 9"``.  An exception in a rank fails the test with its traceback, another
+    end without an answer with its exit code and stderr, no end at all with the stacks of its threads.
     """
-    context: Any
-    if clean:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "harness.checkpoint.checkpointer", "tests.harness.checkpoint_support"])
-    else:
-        _warm_up()
-        context = multiprocessing.get_context("fork")
+    _warm_up()
+    context = multiprocessing.get_context("fork")
     pipes, processes = [], []
     stacks = tempfile.NamedTemporaryFile("r", suffix=".stacks")  # noqa: SIM115 - closed below
     for rank in range(world_size):
@@ -188,7 +179,7 @@ def fork_ranks(
                 kind, value = pickle.loads(receiving.recv_bytes())
             except EOFError:
                 process.join(timeout_seconds)
-                kind, value = "ended", f"signal {-(process.exitcode or 0)}"
+                kind, value = "ended", _how_it_ended(process.exitcode, stacks.read())
             assert kind != "error", f"rank failed:\n{value}"
             results.append(value)
             process.join(timeout_seconds)
@@ -199,6 +190,13 @@ def fork_ranks(
                 process.join()
         stacks.close()
     return results
+
+
+def _how_it_ended(exit_code: int | None, stderr: str) -> str:
+    """``"signal 9"`` for a SIGKILL, which is what the tests do to ranks; any other silent end fails the test."""
+    if exit_code == -signal.SIGKILL:
+        return "signal 9"
+    raise AssertionError(f"a rank ended with exit code {exit_code} and without an answer:\n{stderr}")
 
 
 @functools.cache
@@ -212,7 +210,10 @@ def _warm_up() -> None:
 def _rank_main(
     rank: int, work: Callable[..., Any], arguments: tuple[Any, ...], sending: Any, stacks: str, late_seconds: float
 ) -> None:
-    faulthandler.dump_traceback_later(late_seconds, file=Path(stacks).open("a"))  # noqa: SIM115 - open as long as we live
+    stderr = Path(stacks).open("a")  # noqa: SIM115 - open as long as we live
+    os.dup2(stderr.fileno(), 2)
+    faulthandler.enable(stderr)
+    faulthandler.dump_traceback_later(late_seconds, file=stderr)
     torch.set_num_threads(1)
     try:
         answer = ("value", work(rank, *arguments))

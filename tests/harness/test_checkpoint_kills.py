@@ -5,7 +5,10 @@ Each death happens in a process forked from this one, and each test asserts that
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,48 +100,39 @@ def test_killed_while_restoring(tmp_path: Path, two_saves: tuple[Path, dict[int,
     assert [path.name for path in (tmp_path / "copy" / "node0" / "demo").iterdir()] == ["generations"]
 
 
-def live_incarnation(number: int, root: Path, started: Any) -> tuple[list[tuple[int, str]], str]:
-    """((step, fingerprint) of its durable saves, how it ended): 0 saves until it is fenced, 1 takes over from it."""
-    from harness.checkpoint import Progress
-    from harness.errors import FencedError
-
-    if number == 1:
-        assert started.wait(80)
-    # Each on a node of its own, with the durable target in common.
-    config = make_config(root / f"machine{number}", str(root / "bucket"), keep_last=2)
-    job, checkpointer = Job(), single(config, attempt=f"incarnation-{number}")
-    restored = checkpointer.restore(job.components)
-    step, durable = restored.step if restored else 0, []
-    while step < 500 and (number == 0 or len(durable) < 5):
-        job.train(1)
-        step += 1
-        try:
-            checkpointer.save(job.components, Progress(step=step))
-            checkpointer.wait()
-        except FencedError as error:
-            return durable, str(error)
-        durable.append((step, job.fingerprint()))
-        if len(durable) == 2:
-            started.set()
-    checkpointer.close()
-    return durable, "done"
-
-
 def test_two_live_incarnations_race_and_the_newer_one_wins(tmp_path: Path) -> None:
     """The old one, overtaken while it saves as fast as it can, stops itself, saying why.
 
     What is restored afterwards is the newer one's last checkpoint, byte for byte.
     """
-    import multiprocessing
-
-    started = multiprocessing.get_context("forkserver").Event()
-    old, new = fork_ranks(2, live_incarnation, tmp_path, started, timeout_seconds=100, clean=True)
-    assert "generation 2 was claimed by attempt incarnation-1" in old[1]
-    assert len(old[0]) >= 2
-    assert new[1] == "done"
-    assert len(new[0]) == 5
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.harness.live_incarnation", str(number), str(tmp_path)],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    ended = []
+    try:
+        for number, process in enumerate(processes):
+            told, complained = process.communicate(timeout=200)
+            assert process.returncode == 0, f"incarnation {number} ended with {process.returncode}:\n{complained}"
+            ended.append(json.loads(told))
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    (old_saves, old_end), (new_saves, new_end) = ended
+    assert "generation 2 was claimed by attempt incarnation-1" in old_end
+    assert len(old_saves) >= 2
+    assert new_end == "done"
+    assert len(new_saves) == 5
     job = Job()
     restored = single(make_config(tmp_path / "third", str(tmp_path / "bucket"))).restore(job.components)
     assert restored is not None
-    assert (restored.step, job.fingerprint()) == new[0][-1]
+    assert [restored.step, job.fingerprint()] == new_saves[-1]
     assert restored.generation == 2
