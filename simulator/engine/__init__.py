@@ -6,7 +6,7 @@ Importing this package imports neither numba nor a kernel; the first simulation 
 
     philox    the counter-based generator, compiled          fates     lifetimes, waits and prices, compiled
     plain     one node, exponential, nothing acted on        node      one node, every rule
-    fleet     rigid and elastic fleets
+    fleet     rigid and elastic fleets                      policy    one node under a deadline policy
     flatten   a Spec as arrays                               parallel  threads, Ctrl-C, progress
     compiled  the on-disk cache of kernels                   layout    what lies where in the arrays
 """
@@ -14,6 +14,8 @@ Importing this package imports neither numba nor a kernel; the first simulation 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from simulator.policies import POLICY_CODES
 
 if TYPE_CHECKING:
     from simulator.engine.parallel import Progress
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 def supports(spec: Spec) -> bool:
     """Whether the fast engine knows every rule that `spec` asks for."""
-    return spec.policy == "spot-only"
+    return spec.policy in POLICY_CODES
 
 
 def simulate_fast(

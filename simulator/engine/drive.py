@@ -11,7 +11,7 @@ from simulator.engine.flatten import Flat
 from simulator.engine.layout import INTERRUPTIONS, MAKESPAN, ROWS
 from simulator.engine.parallel import Piece, Progress, default_threads, run_in_pieces
 from simulator.engine.philox import key_words
-from simulator.horizon import raise_beyond_horizon
+from simulator.horizon import horizon_hours, raise_beyond_horizon
 from simulator.lifetimes.kernels import EXPONENTIAL, PROVISION_CONSTANT
 from simulator.runs import Runs
 from simulator.spec import Spec
@@ -21,6 +21,7 @@ def is_plain(spec: Spec) -> bool:
     """Whether the plain kernel gives everything that `spec` asks for."""
     return (
         spec.nodes == 1
+        and spec.policy == "spot-only"
         and spec.lifetime.packed()[0] == EXPONENTIAL
         and spec.provision.packed()[0] == PROVISION_CONSTANT
         and (spec.notice_success == 0.0 or spec.emergency_hours > spec.notice_hours)
@@ -34,8 +35,34 @@ def is_plain(spec: Spec) -> bool:
     )
 
 
+def on_demand_column(spec: Spec) -> NDArray[np.float64]:
+    """Rule 9, on-demand: no reclaim, no wait, one startup, one final checkpoint; all runs are this one."""
+    makespan = spec.startup_hours + spec.work_hours + spec.stall_hours + spec.persist_hours
+    if makespan > horizon_hours(spec):
+        raise_beyond_horizon(spec, makespan, 0)
+    node_hours = spec.nodes * makespan
+    storage = spec.shards * spec.usd_per_1000_puts / 1000.0
+    by_name = dict.fromkeys(ROWS, 0.0) | {
+        "makespan_hours": makespan,
+        "cost_usd": node_hours * spec.on_demand_usd_per_hour + storage,
+        "checkpoint_hours": spec.stall_hours + spec.persist_hours,
+        "startup_hours": spec.startup_hours,
+        "storage_usd": storage,
+        "billed_hours": node_hours,
+        "on_demand_hours": node_hours,
+    }
+    return np.array([by_name[name] for name in ROWS])
+
+
 def kernel_for(spec: Spec, flat: Flat, seed: int, first_run: int, out: NDArray[np.float64]) -> Piece:
     """The function that fills columns begin … end − 1 of `out`."""
+    if spec.policy == "on-demand":
+        column = on_demand_column(spec)
+
+        def the_same(begin: int, end: int) -> None:
+            out[:, begin:end] = column[:, np.newaxis]
+
+        return the_same
     key0, key1 = key_words(seed)
     run: Any = np.int64(first_run)
     if is_plain(spec):
@@ -47,10 +74,14 @@ def kernel_for(spec: Spec, flat: Flat, seed: int, first_run: int, out: NDArray[n
             plain_runs(flat.parameters, rate, wait, usd, key0, key1, run, begin, end, out)
 
         return plain
-    if spec.nodes == 1:
+    if spec.policy != "spot-only":
+        from simulator.engine.policy import policy_runs
+
+        general_runs: Any = policy_runs
+    elif spec.nodes == 1:
         from simulator.engine.node import node_runs
 
-        general_runs: Any = node_runs
+        general_runs = node_runs
     else:
         from simulator.engine.fleet import fleet_runs
 

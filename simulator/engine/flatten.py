@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from simulator.draws import STREAM_RUN, uniforms_array
 from simulator.engine.layout import PARAMETERS
 from simulator.horizon import MAX_INTERRUPTIONS, horizon_hours
 from simulator.lifetimes.kernels import TRACE
+from simulator.policies import POLICY_CODES
 from simulator.spec import HOURS_PER_MONTH, PriceSeries, Spec
 from simulator.uncertainty import hazard_factors
 
@@ -98,6 +100,10 @@ class Flat:
             "horizon": horizon_hours(spec),
             "most_interruptions": float(MAX_INTERRUPTIONS),
             "cells_per_hour": price.cells_per_hour,
+            "policy": float(POLICY_CODES[spec.policy]),
+            "decision": spec.decision_hours,
+            "deadline": math.inf if spec.deadline_hours is None else spec.deadline_hours,
+            "on_demand_price": spec.on_demand_usd_per_hour,
         }
         parameters = np.array([by_name[name] for name in PARAMETERS], dtype=np.float64)
         own = [np.array(values, dtype=np.float64) for values in (lifetime, provision, scales, offsets)]

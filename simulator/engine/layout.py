@@ -22,7 +22,7 @@ PARAMETERS = (
     "work", "interval", "stall", "persist", "slowdown", "emergency", "notice", "notice_success", "startup",
     "corruption", "gib_hour_price", "put_price", "get_price", "refund", "keep_last", "nodes", "min_nodes", "scaling",
     "detect", "rendezvous", "bulk", "lifetime_kind", "provision_kind", "horizon",
-    "most_interruptions", "cells_per_hour",
+    "most_interruptions", "cells_per_hour", "policy", "decision", "deadline", "on_demand_price",
 )  # fmt: skip
 """Entries of the parameter vector in order (hours; prices per copy-hour, per copy and per restore)."""
 
@@ -30,7 +30,7 @@ PARAMETERS = (
     WORK, INTERVAL, STALL, PERSIST, PERSIST_SLOWDOWN, EMERGENCY, NOTICE, NOTICE_SUCCESS, STARTUP_TIME,
     CORRUPTION_RATE, GIB_HOUR_PRICE, PUT_PRICE, GET_PRICE, REFUND, KEEP_LAST, NODES, MIN_NODES, SCALING,
     DETECT, RENDEZVOUS, BULK_RATE, LIFETIME_KIND, PROVISION_KIND, HORIZON,
-    MOST_INTERRUPTIONS, CELLS_PER_HOUR,
+    MOST_INTERRUPTIONS, CELLS_PER_HOUR, POLICY, DECISION, DEADLINE, ON_DEMAND_PRICE,
 ) = range(len(PARAMETERS))  # fmt: skip
 
 TOLERANCE = 1e-6 / 3600.0

@@ -26,6 +26,7 @@ import numpy as np
 from simulator.engine import layout
 from simulator.engine.compiled import inlined, kernel
 from simulator.engine.fates import lifetime_hours, price_integral, wait_hours
+from simulator.engine.outcome import write_run
 from simulator.engine.philox import CORRUPTION, PROVISION, fill_acquisitions, fill_units
 from simulator.lifetimes.kernels import PROVISION_CONSTANT
 
@@ -276,24 +277,7 @@ def node_runs(
             billed += clock - arrival
             cost += paid - spent
         usual += 0.05 * (drawn - size + at - usual)
-        copy_hours += count * clock
-        storage = (
-            copy_hours * parameters[layout.GIB_HOUR_PRICE]
-            + puts * parameters[layout.PUT_PRICE]
-            + gets * parameters[layout.GET_PRICE]
-        )
-        out[layout.MAKESPAN, i] = clock if done else -clock
-        out[layout.COST, i] = cost + storage
-        out[layout.INTERRUPTIONS, i] = interruptions
-        out[layout.LOST, i] = lost
-        out[layout.CHECKPOINT, i] = saving
-        out[layout.STARTUP, i] = starting
-        out[layout.WAITING, i] = waiting
-        out[layout.NOTICE_IDLE, i] = idle
-        out[layout.SLOWDOWN, i] = slowed
-        out[layout.REDUCED, i] = 0.0
-        out[layout.OUTAGE, i] = 0.0
-        out[layout.RECLAIMED, i] = interruptions
-        out[layout.STORAGE, i] = storage
-        out[layout.BILLED, i] = billed
-        out[layout.ON_DEMAND_HOURS, i] = 0.0
+        write_run(
+            out, i, parameters, done, clock, cost, billed, copy_hours + count * clock, puts, gets, interruptions,
+            interruptions, lost, saving, starting, waiting, idle, slowed, 0.0, 0.0, 0.0,
+        )  # fmt: skip

@@ -6,6 +6,7 @@ job that never finishes would be a slow test of the horizon, which has its own.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from hypothesis import strategies as st
@@ -85,4 +86,18 @@ def specs(draw: st.DrawFn, fleet: str = "one") -> Spec:
         shards=draw(st.integers(1, 9)),
         rate_events=9.0 if uncertain else None,
         rate_exposure_hours=9.0 * lifetime.mean_hours if uncertain else None,
+    )
+
+
+@st.composite
+def policy_specs(draw: st.DrawFn) -> Spec:
+    """One node under a deadline policy: hopeless to easy deadlines, capacity that is seldom or mostly there."""
+    spec = draw(specs("one"))
+    return dataclasses.replace(
+        spec,
+        policy=draw(st.sampled_from(["greedy", "uniform-progress", "on-demand"])),
+        deadline_hours=draw(st.floats(0.5, 3.0)) * spec.work_hours,
+        decision_hours=draw(st.floats(0.005, 0.2)),
+        on_demand_usd_per_hour=20.0,
+        provision=draw(st.one_of(st.just(spec.provision), st.floats(0.3, 4.0).map(ExponentialProvision))),
     )

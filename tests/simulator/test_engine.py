@@ -215,10 +215,11 @@ def test_a_run_beyond_the_horizon_is_an_error() -> None:
 
 
 def test_what_is_supported() -> None:
-    """Policies are the reference engine's; fleets and single nodes are not refused."""
+    """Single nodes, fleets and every policy."""
     assert supports(PLAIN)
     assert supports(replace(PLAIN, nodes=8))
-    assert not supports(replace(PLAIN, policy="on-demand"))
+    assert supports(replace(PLAIN, policy="on-demand"))
+    assert supports(replace(PLAIN, policy="greedy", deadline_hours=60.0))
 
 
 def test_interrupt_keeps_what_is_done() -> None:

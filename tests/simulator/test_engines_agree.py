@@ -16,13 +16,13 @@ from simulator.provision import ConstantProvision, EmpiricalProvision, Exponenti
 from simulator.reference import simulate_run
 from simulator.runs import QUANTITIES, Runs
 from simulator.spec import PriceSeries, Spec
-from tests.simulator.random_specs import specs
+from tests.simulator.random_specs import policy_specs, specs
 
 RELATIVE = 1e-9
 
 
-def assert_engines_agree(spec: Spec, seed: int, runs: int, first_run: int = 0) -> None:
-    """Every quantity of every run to 1e-9, relative to the quantity or to the makespan's rounding."""
+def assert_engines_agree(spec: Spec, seed: int, runs: int, first_run: int = 0) -> Runs:
+    """Every quantity of every run to 1e-9, relative to the quantity or to the makespan's rounding; the fast ones."""
     assert supports(spec)
     fast = simulate_fast(spec, runs, seed, first_run)
     results = [simulate_run(spec, seed, run) for run in range(first_run, first_run + runs)]
@@ -33,6 +33,7 @@ def assert_engines_agree(spec: Spec, seed: int, runs: int, first_run: int = 0) -
         off = np.abs(ours - theirs) > RELATIVE * np.maximum(np.abs(ours), scale)
         first = int(np.argmax(off))
         assert not off.any(), f"{name} of run {first_run + first}: reference {ours[first]!r}, fast {theirs[first]!r}"
+    return fast
 
 
 FLEETS = ["one", "rigid", "elastic"]
@@ -45,6 +46,13 @@ def test_engines_agree_on_any_spec(fleet: str, data: st.DataObject) -> None:
     """Random specs with every rule on and off, random seeds."""
     spec = data.draw(specs(fleet))
     assert_engines_agree(spec, data.draw(st.integers(0, 2**64 - 1)), runs=4, first_run=data.draw(st.integers(0, 10**6)))
+
+
+@given(spec=policy_specs(), seed=st.integers(0, 2**64 - 1))
+@settings(max_examples=100, deadline=None)
+def test_engines_agree_under_any_policy(spec: Spec, seed: int) -> None:
+    """Rule 9 on random specs: the same decisions at the same moments."""
+    assert_engines_agree(spec, seed, runs=4)
 
 
 EVERYTHING: dict[str, Any] = {
@@ -135,6 +143,34 @@ def test_engines_agree_on_hard_cases(case: str, fleet: str) -> None:
         values["bulk"] = 0.0
     runs = 60 if fleet == "one" else 15
     assert_engines_agree(Spec(**values), seed=20261124, runs=runs)
+
+
+@pytest.mark.parametrize("policy", ["greedy", "uniform-progress", "on-demand"])
+def test_engines_agree_under_policies_on_hard_cases(policy: str) -> None:
+    """The same cases, with capacity that is missing about half of the time; spot, on-demand and waits all occur."""
+    spot = on_demand = waiting = 0.0
+    for case in HARD.values():
+        values = EVERYTHING | {"provision": ExponentialProvision(1.0)} | case
+        spec = Spec(
+            **values,
+            policy=policy,
+            deadline_hours=1.7 * values["work_hours"],
+            decision_hours=0.05,
+            on_demand_usd_per_hour=20.0,
+        )
+        runs = assert_engines_agree(spec, seed=20261124, runs=6)
+        on_demand += float(runs.on_demand_hours.sum())
+        spot += float((runs.billed_hours - runs.on_demand_hours).sum())
+        waiting += float(runs.waiting_hours.sum())
+    assert on_demand > 0.0
+    if policy != "on-demand":
+        assert min(spot, waiting) > 30.0
+
+
+def test_engines_agree_on_a_fleet_on_demand() -> None:
+    """Every node at the on-demand price, whatever the market does."""
+    values = EVERYTHING | SHAPES["elastic"]
+    assert_engines_agree(Spec(**values, policy="on-demand", on_demand_usd_per_hour=20.0), seed=7, runs=2)
 
 
 def test_engines_agree_at_the_ends_of_the_ranges() -> None:
