@@ -36,6 +36,8 @@ class Agreed:
     """The user asked for the run to stop (Ctrl-C)."""
     stall_seconds: float = 0.0
     """Of a save, on the slowest rank; 0 while nobody has measured one."""
+    persist_seconds: float = 0.0
+    """From the end of the stall until durable, on the slowest rank; 0 while nobody has measured it."""
     hazard_per_hour: float = 0.0
     """Of the fleet: the sum over its nodes.  0: nobody knows."""
 
@@ -93,12 +95,13 @@ class Agreement:
         notice: int,
         stop: bool,
         stall_seconds: float = 0.0,
+        persist_seconds: float = 0.0,
         hazard_per_hour: float = 0.0,
     ) -> Agreed | None:
         """Take part after `step`; what was agreed when an all-reduce came due here, else None.
 
-        `step_seconds` and `stall_seconds` (of a save) are this rank's own measurements (0: none yet); `notice` is one
-        of NO_NOTICE, PRECAUTION, RECLAIM; `hazard_per_hour` this node's.
+        `step_seconds`, `stall_seconds` and `persist_seconds` (of a save) are this rank's own measurements (0: none
+        yet); `notice` is one of NO_NOTICE, PRECAUTION, RECLAIM; `hazard_per_hour` this node's.
         """
         agreed = None
         if self._pending is not None:
@@ -106,7 +109,7 @@ class Agreement:
             if step < self._due_step:
                 return None
             agreed = self._consume()
-        self._launch((step_seconds, float(stop), stall_seconds), notice, hazard_per_hour)
+        self._launch((step_seconds, float(stop), stall_seconds, persist_seconds), notice, hazard_per_hour)
         self._due_step = step + self._every(agreed)
         return agreed
 
@@ -115,7 +118,7 @@ class Agreement:
             return self._fixed
         return 1 if agreed is None else every_steps(agreed.step_seconds, self._notice_seconds)
 
-    def _launch(self, common: tuple[float, float, float], notice: int, hazard_per_hour: float) -> None:
+    def _launch(self, common: tuple[float, ...], notice: int, hazard_per_hour: float) -> None:
         """The vector: what all ranks have in common, then one place per node for its notice and one for its hazard."""
         import torch
 
@@ -138,7 +141,7 @@ class Agreement:
         if work is not None:
             work.wait()
         values: list[float] = vector.tolist()
-        (step_seconds, stop, stall_seconds), by_node = values[:3], values[3:]
+        (step_seconds, stop, stall_seconds, persist_seconds), by_node = values[:4], values[4:]
         notices, hazards = by_node[: self._nodes], by_node[self._nodes :]
         return Agreed(
             step_seconds=step_seconds,
@@ -146,6 +149,7 @@ class Agreement:
             precaution=any(notice == PRECAUTION for notice in notices),
             stop=stop > 0,
             stall_seconds=stall_seconds,
+            persist_seconds=persist_seconds,
             hazard_per_hour=sum(hazards),
         )
 

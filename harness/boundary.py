@@ -18,8 +18,12 @@ from harness.leaving import LeavingError
 from harness.policy import EverySteps, HazardTable, OnRisk, SaveContext, SavePolicy, interval_steps
 from harness.position import Position
 from harness.timing import StepTimer
+from harness.tuning import Tuned, tuned_interval
 
 _log = logging.getLogger("harness")
+
+_TELL = 0.05
+"""A tuned interval that moved by less than this share is not worth a line."""
 
 _ACTIONS = {
     "remote": "saving this step, to be durable",
@@ -49,6 +53,7 @@ class Boundary:
         self._agreed: Agreed | None = None
         self._risk = _risk_of(attempt.config.notices.risk)
         self._interval: SavePolicy | None = None
+        self._told_seconds = attempt.config.checkpoint.interval.seconds or 0.0
         self._set_interval()
         config, placement = attempt.config, attempt.placement
         self._agreement = Agreement(
@@ -72,6 +77,7 @@ class Boundary:
             notice=self._board.level,
             stop=self._board.stop.is_set(),
             stall_seconds=self._attempt.speeds.snapshot_seconds or 0.0,
+            persist_seconds=self._attempt.speeds.persist_seconds or 0.0,
             hazard_per_hour=0.0 if self._risk is None else self._risk.rate_per_hour(node_age_hours()),
         )
         hint = False
@@ -127,7 +133,45 @@ class Boundary:
         if interval.steps is not None:
             self._interval = EverySteps(interval.steps)
         elif interval.seconds is not None and step_seconds > 0.0:
-            self._interval = EverySteps(interval_steps(interval.seconds, step_seconds))
+            tuned = self._tuned(step_seconds)
+            seconds = interval.seconds if tuned is None else tuned.interval_seconds
+            self._interval = EverySteps(interval_steps(seconds, step_seconds))
+
+    def _tuned(self, step_seconds: float) -> Tuned | None:
+        """The interval for what was measured so far; from what the ranks agreed on, so that all decide alike."""
+        agreed, position, config = self._agreed, self._position, self._attempt.config
+        if agreed is None:
+            return None
+        tuned = tuned_interval(
+            config.checkpoint.interval,
+            config.plan,
+            nodes=self._attempt.placement.nodes,
+            stall_seconds=agreed.stall_seconds,
+            persist_seconds=agreed.persist_seconds,
+            history=position.history.at(position.step, step_seconds),
+        )
+        if tuned is None or abs(tuned.interval_seconds - self._told_seconds) <= _TELL * self._told_seconds:
+            return tuned
+        if self._attempt.leads_node:
+            self._attempt.telemetry.emit(
+                "interval_tuned",
+                interval_seconds=tuned.interval_seconds,
+                previous_seconds=self._told_seconds,
+                stall_seconds=tuned.stall_seconds,
+                fleet_rate_per_hour=tuned.rate_per_hour,
+                why=tuned.why,
+            )
+        if self._attempt.placement.rank == 0:
+            _log.info(
+                "saving every %.4g s instead of %.4g s from here on (%s: stall %.3g s, %.3g losses per hour)",
+                tuned.interval_seconds,
+                self._told_seconds,
+                tuned.why,
+                tuned.stall_seconds,
+                tuned.rate_per_hour,
+            )
+        self._told_seconds = tuned.interval_seconds
+        return tuned
 
     def _save(self, reason: str) -> None:
         with self._timer.stall():
@@ -137,6 +181,7 @@ class Boundary:
     def _leave(self, agreed: Agreed) -> NoReturn:
         """A node is doomed, or the user stops the run: save, then part."""
         placement = self._attempt.placement
+        self._position.history.stopped = agreed.stop
         self._save_for_leaving()
         left_over = placement.nodes - len(agreed.doomed_nodes)
         minimum = minimum_nodes(self._attempt.config)

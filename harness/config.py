@@ -77,12 +77,16 @@ class IntervalConfig(StrictModel):
     """Set it to override `seconds`."""
     low_seconds: PositiveSeconds | None = None
     high_seconds: PositiveSeconds | None = None
-    """The plateau that the planner cannot tell from the best interval: re-tuning moves within it freely."""
+    """The plateau that the planner cannot tell from the best interval: re-tuning moves only to leave it."""
+    retune: bool = False
+    """Adapt `seconds` to what this run measures (stall, time until durable, losses), held against `plan`."""
 
     @model_validator(mode="after")
     def _one_of(self) -> IntervalConfig:
         if self.seconds is None and self.steps is None:
             raise ValueError("seconds or steps: one of them must be set")
+        if self.retune and (self.steps is not None or self.seconds is None):
+            raise ValueError("retune: false, or seconds and no steps: a fixed number of steps is not re-tuned")
         return self
 
 

@@ -129,6 +129,11 @@ class SaveSpeeds:
         """Measured, else planned."""
         return max(self._snapshots, default=self.planned.snapshot_seconds)
 
+    @property
+    def persist_seconds(self) -> float | None:
+        """Measured; None before (what is planned is no measurement of the time until durable)."""
+        return max(self._persists, default=None)
+
     def outlook(
         self, *, seconds_left: float | None, in_flight: tuple[str, int] | None, now_monotonic: float
     ) -> Outlook:

@@ -9,6 +9,7 @@ from harness.checkpoint.progress import Progress
 from harness.config import RunConfig
 from harness.errors import InvalidInputError
 from harness.learning_rate import LearningRateScale
+from harness.tuning import RunHistory
 
 _DATASET_SAMPLES = "dataset_samples"
 
@@ -19,6 +20,7 @@ class Position:
 
     config: RunConfig
     world_size: int
+    nodes: int = 1
     step: int = 0
     samples_seen: int = 0
     samples: int | None = None
@@ -29,8 +31,10 @@ class Position:
     step_seconds: float = 0.0
     """As the ranks agreed on it; 0 before."""
     learning_rate: LearningRateScale = field(init=False)
+    history: RunHistory = field(init=False)
 
     def __post_init__(self) -> None:
+        self.history = RunHistory(self.nodes)
         self.learning_rate = LearningRateScale(self.config.elastic.warm_up_steps)
 
     def advance(self) -> None:
@@ -58,11 +62,18 @@ class Position:
             learning_rate_scale=self.learning_rate.value,
             work_seconds=self.work_seconds,
             seed=self.config.seed,
-            user={_DATASET_SAMPLES: self.samples, **self.learning_rate.remembered()},
+            user={
+                _DATASET_SAMPLES: self.samples,
+                **self.learning_rate.remembered(),
+                **self.history.remembered(self.step, self.step_seconds),
+            },
         )
 
-    def adopt(self, restored: RestoredState) -> None:
-        """Go on where `restored` stopped; InvalidInputError when the config's seed is not the run's."""
+    def adopt(self, restored: RestoredState, *, generation: int) -> None:
+        """Go on where `restored` stopped, as attempt `generation`.
+
+        InvalidInputError when the config's seed is not the run's.
+        """
         progress = restored.progress
         if progress.seed is not None and progress.seed != self.config.seed:
             raise InvalidInputError(
@@ -73,6 +84,12 @@ class Position:
             )
         self.step, self.samples_seen = progress.step, progress.samples_seen
         self.learning_rate.adopt(progress.user)
+        self.history.adopt(
+            progress.user,
+            step=self.step,
+            attempts=generation - restored.generation,
+            grown=self.world_size > progress.world_size,
+        )
 
     def use_dataset(self, samples: int | None, batch: int, total_steps: int, restored: RestoredState | None) -> None:
         """Take what `steps` was told; InvalidInputError when the restored run had another dataset."""

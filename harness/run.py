@@ -75,7 +75,7 @@ class Run:
         self._rng = RandomState(self.device)
         self._began = False
         self._in_body = False
-        self._position = Position(self.config, self.world_size)
+        self._position = Position(self.config, self.world_size, attempt.placement.nodes)
         self._elastic = Elastic(self.config, self.rank, self.world_size, self._position)
         self._step: Step | None = None
         self._ledger: LedgerWriter | None = None
@@ -155,7 +155,9 @@ class Run:
         if self.restored is None:
             seed_everything(self.config.seed, stream=self.rank + 1)
         else:
-            self._position.adopt(self.restored)
+            generation = self._attempt.identity.generation
+            assert generation is not None, "an attempt claims one before it restores"
+            self._position.adopt(self.restored, generation=generation)
         self._attempt.restored(self.restored, self._attempt.clock.monotonic() - began)
         self._restore_check.restored(self.restored)
         self._boundary.started_at(self.step)

@@ -92,6 +92,10 @@ class CheckpointStarted(Event):
     event: Literal["checkpoint_started"] = "checkpoint_started"
     checkpoint: str
     reason: str = "periodic"
+    stall_seconds: Seconds | None = None
+    """How long training stood still until the state was copied, waiting included."""
+    waited_seconds: Seconds | None = None
+    """The part of it that was spent waiting for an earlier save."""
 
 
 class CheckpointLocal(Event):
@@ -127,14 +131,17 @@ class CheckpointFailed(Event):
     checkpoint: str | None = None
     reason: str = "periodic"
     error: str
+    failures_in_a_row: int | None = None
 
 
 class CheckpointSkipped(Event):
-    """A save was due while another was in flight, and the config says to skip it then."""
+    """A save was due, and left out: another was in flight and the config says to skip it then, or saves are failing."""
 
     event: Literal["checkpoint_skipped"] = "checkpoint_skipped"
     checkpoint: str | None = None
     reason: str = "periodic"
+    error: str | None = None
+    """Why it was left out."""
 
 
 class NoticeReceived(Event):
@@ -172,6 +179,18 @@ class EmergencySaved(Event):
     """The newest durable step when it was over."""
 
 
+class IntervalTuned(Event):
+    """From here on periodic saves come at another interval: the run measured something else than was planned."""
+
+    event: Literal["interval_tuned"] = "interval_tuned"
+    interval_seconds: Seconds
+    previous_seconds: Seconds
+    stall_seconds: Seconds
+    fleet_rate_per_hour: float = Field(ge=0)
+    """Losses of the whole fleet, from the plan and the run's own history."""
+    why: str
+
+
 class Rescaled(Event):
     """The world has another size than the checkpoint that was restored."""
 
@@ -206,6 +225,7 @@ AnyEvent = Annotated[
     | CheckpointSkipped
     | NoticeReceived
     | EmergencySaved
+    | IntervalTuned
     | Rescaled
     | Left
     | Finished,
@@ -224,6 +244,7 @@ EVENT_NAMES: tuple[str, ...] = (
     "checkpoint_skipped",
     "notice",
     "emergency_saved",
+    "interval_tuned",
     "rescaled",
     "left",
     "finished",

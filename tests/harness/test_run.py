@@ -78,7 +78,7 @@ def forget_random_state(self: RandomState, state: dict[str, Any]) -> None:
     """A restore that leaves the random streams where a fresh start has them."""
 
 
-def forget_position(self: Position, restored: Any) -> None:
+def forget_position(self: Position, restored: Any, *, generation: int) -> None:
     """A restore that goes on at the right step, with the data of the beginning."""
     self.step = restored.progress.step
 
