@@ -11,8 +11,10 @@ from rich.console import Console
 from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options
+from planner.commands.emitting import check_emitting, emit_found, print_written
 from planner.commands.live import live_option, with_live_prices
 from planner.commands.selection import objective_of, selection_options, wanted_of
+from planner.emit.options import emit_folder_options, emit_options
 from planner.options import Words
 from planner.render import Column
 
@@ -29,6 +31,8 @@ _MOST_ROWS = 25
 @selection_options
 @live_option
 @click.option("--node-counts", type=Words(), metavar="N,N,...", help="Fleet sizes to compare, e.g. 1,2,4,8.")
+@emit_folder_options
+@emit_options
 @click.option("--all", "show_all", is_flag=True, help="Show every place, not only the best of each type.")
 @click.pass_context
 def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> int:
@@ -39,6 +43,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
 
     Example: planner compare --reference p4d.24xlarge --work-hours 100 --checkpoint-gib 50 --node-counts 1,2,4
     """
+    check_emitting(parameters)
     layered = gather_layers(ctx, parameters, scenario)
     objective = objective_of(parameters, layered)
     counts = _node_counts(parameters["node_counts"])
@@ -53,10 +58,12 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     selection = select(layered, known, wanted)
     with render.ProgressBar("comparing places") as bar:
         found = compare(layered, known, selection, objective=objective, progress=bar.update)
+    written = emit_found(found.best, found.candidates, found.assumptions, parameters) if found.complete else None
     if parameters["as_json"]:
         click.echo(to_json(compare_document(found)))
     else:
         _print(found, show_all=parameters["show_all"])
+        print_written(written)
     return EXIT_DONE if found.complete else EXIT_CTRL_C
 
 

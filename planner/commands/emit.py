@@ -1,4 +1,4 @@
-"""``planner emit``: harness.yaml and torchrun.env for a scenario as it stands."""
+"""``planner emit``: harness.yaml, and what a launcher wants beside it, for a scenario as it stands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import click
 from harness.errors import EXIT_DONE
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options, show_config, users_words
+from planner.commands.emitting import check_emitting
 from planner.completion import complete
-from planner.emit.options import emit_options, emit_settings
+from planner.emit.options import emit_options, emit_settings, emit_targets
 from planner.options import BoundedNumber
 
 
@@ -25,8 +26,13 @@ from planner.options import BoundedNumber
 def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> int:
     """Write harness.yaml and torchrun.env for SCENARIO, in the zone that it names.
 
-    Simulates it first, so that the files say what was predicted. Both files are written or none.
+    Simulates it first, so that the files say what was predicted. All files are written or none. Other launchers than
+    torchrun with --target: skypilot, kubernetes, slurm, or the cloud's own group of machines (ec2, gce, azure).
+
+    Example: planner emit --instance p4d.24xlarge --zone use1-az2 --nodes 4 --work-hours 100 --checkpoint-gib 50
+    --target kubernetes --output run
     """
+    check_emitting(parameters)
     layered = gather_layers(ctx, parameters, scenario)
     completed = complete(layered, knowledge(parameters))
     if parameters["show_config"]:
@@ -39,7 +45,8 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
 
     with users_words(completed):
         candidate = candidate_of(completed, step_seconds=parameters["step_seconds"])
-    written = emit_plan(plan_of(candidate, completed.assumptions, settings), parameters["output"], field="--output")
+    plan = plan_of(candidate, completed.assumptions, settings)
+    written = emit_plan(plan, parameters["output"], targets=emit_targets(parameters), field="--output")
     if parameters["as_json"]:
         click.echo(to_json({"schema_version": SCHEMA_VERSION, "files": [str(path) for path in written]}))
     else:

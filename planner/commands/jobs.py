@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
 from planner.commands.common import knowledge
+from planner.commands.emitting import check_emitting, print_written
 from planner.commands.live import with_live_prices
 from planner.commands.selection import objective_of, wanted_of
+from planner.emit.options import emit_settings, emit_targets
 from planner.options import gather_document
 from planner.render import Column
 
+if TYPE_CHECKING:
+    from planner.jobs import JobPlan
+
 _BUDGET = "scenario_bill__budget_usd"
-_FOR_ONE_JOB = {"emit": "--emit", "show_config": "--show-config", "step_seconds": "--step-seconds"}
+_FOR_ONE_JOB = {
+    "emit_all": "--emit-all",
+    "run_id": "--run-id",
+    "show_config": "--show-config",
+    "step_seconds": "--step-seconds",
+}
 
 
 def recommend_jobs(ctx: click.Context, file: Path, parameters: dict[str, Any]) -> int:
-    """The best place of each job in `file`; flags hold for all of them, `--budget-usd` for the sum."""
+    """The best place of each job in `file`; flags hold for all of them, `--budget-usd` for the sum.
+
+    `--emit` writes a folder for each job, named like it.
+    """
     for name, flag in _FOR_ONE_JOB.items():
         if parameters[name]:
             raise InvalidInputError(flag, parameters[name], "no --jobs beside it: it is about one job")
+    check_emitting(parameters)
     from planner.compare import compare
     from planner.documents import jobs_document, to_json
     from planner.jobs import JobPlan, read_jobs, total_of
@@ -54,13 +72,32 @@ def recommend_jobs(ctx: click.Context, file: Path, parameters: dict[str, Any]) -
             if not found.complete:
                 complete = False
                 break
+    written = _emitted(plans, parameters) if complete and parameters["emit"] is not None else None
     total = total_of(plans, budget_usd=budget, seed=plans[0].found.seed)
     document = jobs_document(plans, total, complete=complete, left_out=[name for name, _ in jobs[len(plans) :]])
     if parameters["as_json"]:
         click.echo(to_json(document))
     else:
         _print(document, budget)
+        print_written(written)
     return EXIT_DONE if complete else EXIT_CTRL_C
+
+
+def _emitted(plans: Sequence[JobPlan], parameters: dict[str, Any]) -> str:
+    """Each job's files in a folder named like it; so is its run, since two jobs of one place must not meet."""
+    from planner.emit.plan import emit_plan, plan_of
+
+    settings, targets, folder = emit_settings(parameters), emit_targets(parameters), parameters["emit"]
+    taken: set[str] = set()
+    for plan in plans:
+        name = re.sub(r"[^a-z0-9-]+", "-", plan.name.lower())[:56].strip("-") or "job"
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        name = next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)
+        taken.add(name)
+        best = plan.found.best
+        chosen = plan_of(best, (*plan.found.assumptions, *best.completed.assumptions), replace(settings, run_id=name))
+        emit_plan(chosen, folder / name, targets=targets)
+    return f"Wrote {', '.join(sorted(taken))} below {folder}."
 
 
 def _of_job(error: InvalidInputError, job: str) -> InvalidInputError:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options, show_config
+from planner.commands.emitting import check_emitting, emit_found, print_written
 from planner.commands.live import live_option, with_live_prices
 from planner.commands.selection import objective_of, selection_options, wanted_of
 from planner.completion import complete
-from planner.emit.options import emit_options, emit_settings
+from planner.emit.options import emit_folder_options, emit_options
 from planner.options import BoundedNumber
-
-if TYPE_CHECKING:
-    from planner.recommend import Recommendation
 
 
 @click.command("recommend")
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Several jobs: a YAML list of scenarios, each with a name. --budget-usd then is for all of them together.",
 )
-@click.option("--emit", type=click.Path(path_type=Path), help="Write harness.yaml and torchrun.env into this folder.")
+@emit_folder_options
 @emit_options
 @click.pass_context
 def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> int:
@@ -56,6 +54,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
         from planner.commands.jobs import recommend_jobs
 
         return recommend_jobs(ctx, parameters["jobs"], parameters)
+    check_emitting(parameters)
     layered = gather_layers(ctx, parameters, scenario)
     objective = objective_of(parameters, layered)
     wanted = wanted_of(parameters)
@@ -65,7 +64,6 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     if parameters["show_config"]:
         show_config(complete(layered, known), as_json=parameters["as_json"])
         return EXIT_DONE
-    settings = emit_settings(parameters)
     from planner.documents import recommend_document, to_json
     from planner.recommend import recommend
     from planner.selection import select
@@ -78,24 +76,12 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
         found = recommend(
             layered, known, selection, objective=objective, step_seconds=step_seconds, progress=bar.report
         )
-    written: tuple[Path, ...] = ()
-    if parameters["emit"] is not None and found.complete:
-        from planner.emit.plan import emit_plan, plan_of
-
-        written = emit_plan(plan_of(found.best, found.assumptions, settings), parameters["emit"])
+    written = emit_found(found.best, found.candidates, found.stated, parameters) if found.complete else None
     if parameters["as_json"]:
         click.echo(to_json(recommend_document(found)))
     else:
         from planner.recommend_text import print_recommendation
 
         print_recommendation(render.console(), found)
-        _print_written(found, written)
+        print_written(written)
     return EXIT_DONE if found.complete else EXIT_CTRL_C
-
-
-def _print_written(found: Recommendation, written: tuple[Path, ...]) -> None:
-    if not written:
-        return
-    out = render.console()
-    out.print()
-    render.paragraph(out, f"Wrote {' and '.join(str(path) for path in written)} for {found.best.offer.place}.")

@@ -38,9 +38,19 @@ def _write_mapping(
             _write_mapping(value, comments, here, lines)
         elif isinstance(value, Sequence) and not isinstance(value, str) and value:
             lines.append(f"{indent}{key}:")
-            lines += [f"{indent}  - {_inline(item)}" for item in value]
+            for item in value:
+                lines += _item(item, f"{indent}  ")
         else:
             lines.append(f"{indent}{key}: {_inline(value)}")
+
+
+def _item(item: Any, indent: str) -> list[str]:
+    """An item of a list: on one line, unless it is a mapping with something nested in it."""
+    nested = isinstance(item, Mapping) and any(isinstance(value, Mapping | list) and value for value in item.values())
+    if not nested:
+        return [f"{indent}- {_inline(item)}"]
+    first, *others = yaml.safe_dump(item, width=10**9, allow_unicode=True, sort_keys=False).splitlines()
+    return [f"{indent}- {first}", *(f"{indent}  {line}" for line in others)]
 
 
 def _inline(value: Any) -> str:

@@ -1,13 +1,10 @@
-"""From a plan to files: harness.yaml (RunConfig) and torchrun.env, every tuned value with its reason above it."""
+"""From a plan to harness.yaml (RunConfig): every tuned value with its reason above it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.config import RunConfig
 from harness.errors import InvalidInputError
@@ -15,76 +12,35 @@ from harness.validation import parse
 from planner.assumptions import Assumption
 from planner.completion import Completed
 from planner.emit.commented_yaml import to_yaml
-from planner.emit.files import write_folder
 from planner.emit.options import LOCAL_DIRECTORY, REMOTE_DIRECTORY, TELEMETRY_DIRECTORY, EmitSettings
-from planner.emit.torchrun_env import torchrun_env
+from planner.emit.planned import EmitPlan
+from planner.emit.risk import hazard_steps, own_share, unannounced_share
 from planner.render import duration
-
-if TYPE_CHECKING:
-    from planner.evaluate import Candidate
-
-CONFIG_NAME = "harness.yaml"
-ENVIRONMENT_NAME = "torchrun.env"
 
 _MARGIN_SECONDS = 10
 _HEADER = """Written by planner. Read by harness: python -m harness launch harness.yaml train.py
 The reason for each value is above it. Unknown keys are errors."""
 
 
-@dataclass(frozen=True, slots=True)
-class EmitPlan:
-    """Everything that the emitted files say."""
-
-    completed: Completed
-    interval_seconds: float
-    interval_low_seconds: float
-    interval_high_seconds: float
-    interval_steps: int | None
-    predicted: dict[str, float | None]
-    """Keys of `PlanConfig`."""
-    interruptions_mean: float
-    assumptions: tuple[Assumption, ...]
-    settings: EmitSettings
-
-
-def plan_of(candidate: Candidate, assumptions: Iterable[Assumption], settings: EmitSettings) -> EmitPlan:
-    """The plan of one candidate of a recommendation or of one simulated scenario."""
-    interval = candidate.interval
-    return EmitPlan(
-        completed=candidate.completed,
-        interval_seconds=interval.hours * 3600.0,
-        interval_low_seconds=interval.low_hours * 3600.0,
-        interval_high_seconds=interval.high_hours * 3600.0,
-        interval_steps=candidate.interval_steps,
-        predicted={
-            "cost_usd_p50": candidate.cost_usd.p50,
-            "cost_usd_p95": candidate.cost_usd.p95,
-            "makespan_hours_p50": candidate.makespan_hours.p50,
-            "makespan_hours_p95": candidate.makespan_hours.p95,
-            "goodput_mean": candidate.goodput.mean,
-            "interruptions_mean": candidate.interruptions.mean,
-            "lost_work_hours_mean": candidate.lost_work_hours.mean,
-        },
-        interruptions_mean=candidate.interruptions.mean,
-        assumptions=tuple(assumptions),
-        settings=settings,
-    )
-
-
-def emit_plan(plan: EmitPlan, folder: Path, *, field: str = "--emit") -> tuple[Path, ...]:
-    """Write both files into `folder`, all or nothing; their paths.  InvalidInputError when it cannot be written."""
-    return write_folder(folder, emitted_files(plan), field=field)
-
-
-def emitted_files(plan: EmitPlan) -> dict[str, str]:
-    """File name → text.  Raises InvalidInputError for settings that the harness would not accept."""
+def harness_yaml(plan: EmitPlan) -> tuple[RunConfig, str]:
+    """The checked config and its text.  Raises InvalidInputError for settings that the harness would not accept."""
     document, reasons = _Builder(plan).build()
-    config = _checked(document)
-    instance = plan.completed.instance
-    return {
-        CONFIG_NAME: to_yaml(document, reasons, header=_HEADER),
-        ENVIRONMENT_NAME: torchrun_env(config, vcpus=instance.vcpus if instance else None),
-    }
+    return _checked(document), to_yaml(document, reasons, header=_HEADER)
+
+
+def check_settings(settings: EmitSettings) -> None:
+    """InvalidInputError, naming the flag, for settings that the harness would not accept whatever the plan."""
+    _checked(
+        {
+            "run_id": settings.run_id or "run",
+            "checkpoint": {
+                "directory": settings.local_directory or LOCAL_DIRECTORY,
+                "remote": settings.remote or REMOTE_DIRECTORY,
+            },
+            "telemetry": {"directory": settings.telemetry_directory or TELEMETRY_DIRECTORY},
+            "torchrun": {"rdzv_endpoint": settings.rdzv_endpoint} if settings.rdzv_endpoint else {},
+        }
+    )
 
 
 def _checked(document: dict[str, Any]) -> RunConfig:
@@ -285,6 +241,33 @@ class _Builder:
                 "the time there is."
             )
         self._set("notices.emergency_budget_seconds", budget, reason)
+        self._risk()
+
+    def _risk(self) -> None:
+        """Only beside an interval that the planner chose: one that the user gave is kept to."""
+        completed = self.completed
+        missed, own = unannounced_share(completed), own_share(completed)
+        steps = hazard_steps(completed.lifetime, missed * own)
+        if not steps or not completed.wants_optimum:
+            return
+        stall, persist = (completed[f"checkpoint.{name}_seconds"] for name in ("stall", "persist"))
+        self._set("notices.risk.stall_seconds", _short(stall), "What a save costs, until this run has measured it.")
+        self._set(
+            "notices.risk.minimum_seconds",
+            _short(stall + persist),
+            "Never more often than a save takes to become durable: another begun before would only wait for it.",
+        )
+        age = "the same at every age" if len(steps) == 1 else "by its age"
+        counted = "" if missed == 1.0 else f", times the {missed:.3g} whose notice is missed"
+        counted += "" if own == 1.0 else f", times {own:.3g} since one event often takes several nodes"
+        self._set(
+            "notices.risk.hazard",
+            [{"age_hours": _short(start), "rate_per_hour": _short(rate)} for start, rate in steps],
+            f"Reclaims per hour of one node, {age}: the plan's lifetime{counted}. With it a node saves more often "
+            "while it is of an age at which nodes are lost more often, without waiting for a notice.",
+        )
+        # The table belongs to the rates, but a reader meets the block first.
+        self.reasons["notices.risk"] = "Precaution without a notice, at the density that loses least for this hazard."
 
     def _origin(self, path: str) -> str:
         return self.completed.values[path].origin.split(": ")[0]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from harness.config import RunConfig
+from planner.emit.planned import EmitPlan
+from planner.emit.target import Target
+
+ENVIRONMENT_NAME = "torchrun.env"
 
 _HEADER = """# Written by planner beside harness.yaml. For plain torchrun:
 #   set -a; . ./torchrun.env; set +a; torchrun train.py
+# in the folder of harness.yaml, or with HARNESS_CONFIG set to where it is.
 # python -m harness launch harness.yaml train.py does the same and checks the machine first.
 """
 
@@ -36,6 +41,7 @@ def torchrun_variables(config: RunConfig, *, vcpus: int | None = None) -> dict[s
             "without it a fleet cannot grow again: newcomers wait 60 s for a store they do not know (measured, 3 of 3)",
         ),
     }
+    variables["HARNESS_CONFIG"] = ("harness.yaml", "what harness.Run.from_env() reads, from the working directory")
     if vcpus:
         threads = max(1, vcpus // torchrun.nproc_per_node)
         reason = f"{vcpus} vCPUs over {torchrun.nproc_per_node} processes; set so that numbers repeat"
@@ -49,6 +55,14 @@ def torchrun_env(config: RunConfig, *, vcpus: int | None = None) -> str:
     for name, (value, reason) in torchrun_variables(config, vcpus=vcpus).items():
         lines.append(f"# {reason}\n{name}={value}\n")
     return "\n".join(lines)
+
+
+def _files(plan: EmitPlan, config: RunConfig) -> dict[str, str]:
+    instance = plan.completed.instance
+    return {ENVIRONMENT_NAME: torchrun_env(config, vcpus=instance.vcpus if instance else None)}
+
+
+TARGET = Target("torchrun", "plain torchrun, or python -m harness launch", _files)
 
 
 def _plain(value: object) -> str:

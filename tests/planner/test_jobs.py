@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from harness.config import load_run_config
 from planner.documents import schema_path
 from tests.planner.conftest import Outcome
 
@@ -95,10 +96,18 @@ def test_mistakes_name_the_job(
     assert outcome.err.startswith(f"planner: {named}"), outcome.err
 
 
-@pytest.mark.parametrize("flag", [("--emit", "out"), ("--show-config",), ("--step-seconds", "2")])
+@pytest.mark.parametrize("flag", [("--emit-all", "out"), ("--show-config",), ("--step-seconds", "2")])
 def test_flags_about_one_job_are_refused(planner: Planner, file: Path, flag: tuple[str, ...]) -> None:
     """What can only mean one job is not silently ignored."""
     outcome = planner("recommend", "--jobs", str(file), *flag)
     assert outcome.code == 2
     assert outcome.err.startswith(f"planner: {flag[0]}: ")
     assert planner("recommend", str(file), "--jobs", str(file)).code == 2
+
+
+def test_emit_writes_a_folder_for_each_job(planner: Planner, file: Path, tmp_path: Path) -> None:
+    """Named like the job, each with a run id of its own, so that two jobs of one place never meet."""
+    outcome = planner("recommend", "--jobs", str(file), "--emit", str(tmp_path / "out"), "--runs", "200")
+    assert outcome.code == 0, outcome.err
+    configs = {folder.name: load_run_config(folder / "harness.yaml") for folder in (tmp_path / "out").iterdir()}
+    assert {name: config.run_id for name, config in configs.items()} == {"small": "small", "twin": "twin"}
