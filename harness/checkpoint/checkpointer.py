@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
+from harness.checkpoint.backoff import BackOff
 from harness.checkpoint.components import ComponentState, expected_bytes, plan_signature, read_states
 from harness.checkpoint.faults import reach
 from harness.checkpoint.identity import identity_of
@@ -20,9 +20,11 @@ from harness.checkpoint.local import LocalStore
 from harness.checkpoint.manifest import ComponentEntry
 from harness.checkpoint.names import checkpoint_name
 from harness.checkpoint.outcomes import RestoredState, SaveHandle, SaveResult, Status
-from harness.checkpoint.persist import Place, Save, Saver
+from harness.checkpoint.persist import Save, Saver
+from harness.checkpoint.place import find_place, open_ranks
+from harness.checkpoint.priority import yield_to_training
 from harness.checkpoint.progress import Progress
-from harness.checkpoint.ranks import GroupRanks, Ranks, SingleRank, agreed, together
+from harness.checkpoint.ranks import agreed, together
 from harness.checkpoint.restore import Restorer
 from harness.checkpoint.shards import HostBuffers, plan_shares
 from harness.checkpoint.targets.base import Target
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 __all__ = ["Checkpointer", "EventSink", "RestoredState", "SaveHandle", "SaveResult"]
 
 EventSink = Callable[[str, Mapping[str, object]], None]
+
+_PERIODIC = frozenset({"periodic", "risk"})
+"""Reasons of saves that another one will follow: these may be skipped."""
 
 
 class Checkpointer:
@@ -77,9 +82,8 @@ class Checkpointer:
         self._timeout_seconds = float(config.torchrun.process_group_timeout_seconds)
         self._clock = clock or SystemClock()
         self._on_event = on_event
-        # Two groups: the training thread must be able to talk to the other ranks while a save is in flight.
-        self._ranks, background = self._make_ranks(rank, world_size, process_group)
-        self._place = _find_place(self._ranks, node_rank, local_rank)
+        self._ranks, background = open_ranks(rank, world_size, self._timeout_seconds, process_group)
+        self._place = find_place(self._ranks, node_rank, local_rank)
         directory = Path(str(checkpoint.directory).replace("{node}", str(node_rank)))
         local = LocalStore(directory, config.run_id, generation)
         agreed(self._ranks, lambda: local.open() if self._place.leads_node else None)
@@ -111,7 +115,7 @@ class Checkpointer:
         self._last: SaveHandle | None = None
         self._fatal: SpotPlannerError | None = None
         self._failure: str | None = None
-        self._failures_in_a_row = 0
+        self._back_off = BackOff()
         self._sequence = 0
         self._closed = False
 
@@ -122,10 +126,11 @@ class Checkpointer:
         `state_dict` and `load_state_dict`.  A component called ``rng``, or with an attribute ``per_rank = True``, is
         saved and restored for each rank by itself; of all others there is one state for the whole job.
 
-        Only one save is in flight: while another is, ``reason="periodic"`` waits or is skipped as
+        Only one save is in flight: while another is, ``reason="periodic"`` (or ``"risk"``) waits or is skipped as
         `config.checkpoint.when_busy` says, every other reason waits.  A step that is durable already is not saved
         again.  A save that fails in the background is an event, a log line at the next save and
-        `SaveHandle.previous_failure`; training goes on and the last durable checkpoint stays.
+        `SaveHandle.previous_failure`; training goes on and the last durable checkpoint stays.  While saves fail,
+        periodic ones never wait, and are skipped for a time that grows with each failure (`BackOff`).
 
         Raises FencedError when a newer attempt has taken over; CheckpointError when the ranks do not call it at the
         same step with the same components; InvalidInputError when a component's state cannot be stored safely.
@@ -139,9 +144,9 @@ class Checkpointer:
         if self._last is not None and self._last.step == progress.step and (busy or _is_durable(self._last)):
             return self._last
         handle = SaveHandle(name, progress.step, reason)
-        if busy and reason == "periodic" and self._when_busy == "skip":
-            handle.finish(SaveResult(name, progress.step, "skipped", local=False))
-            self._emit("checkpoint_skipped", handle, error="an earlier save is still in flight")
+        if reason in _PERIODIC and (why := self._why_skip(requests)):
+            handle.finish(SaveResult(name, progress.step, "skipped", local=False, error=why))
+            self._emit("checkpoint_skipped", handle, error=why)
             return handle
         self._join(self._timeout_seconds)
         if self._fatal is not None:  # the save that was waited for ended so, on every rank alike
@@ -244,7 +249,20 @@ class Checkpointer:
             components=tuple(sorted(states)),
             planned=self._buffers is not None and self._buffers.plan.signature == signature,
             busy=self.busy,
+            unfinished=self._last is not None and not self._last.done,
+            failures=self._back_off.failures,
+            back_off_seconds=self._back_off.seconds_left(self._clock.monotonic()),
         )
+
+    def _why_skip(self, requests: list[_Request]) -> str:
+        """Why a periodic save is left out; empty when it is not.  From what all ranks know alike."""
+        failures = max(request.failures for request in requests)
+        if (seconds := max(request.back_off_seconds for request in requests)) > 0.0:
+            return f"the last {failures} saves failed: the next one is tried in {seconds:.0f} s"
+        if failures and any(request.unfinished for request in requests):
+            return "an earlier save is still in flight, and the one before it failed"
+        busy = any(request.busy for request in requests)
+        return "an earlier save is still in flight" if busy and self._when_busy == "skip" else ""
 
     def _plan(self, states: Mapping[str, ComponentState], reserve_bytes: int = 0) -> None:
         tensors = {name: state.tensors for name, state in states.items() if state.tensors and not state.per_rank}
@@ -285,6 +303,8 @@ class Checkpointer:
 
     def _persist(self, handle: SaveHandle, save: Save) -> None:
         """The background thread."""
+        if handle.reason in _PERIODIC:  # otherwise training waits for it
+            yield_to_training()
         started = self._clock.monotonic()
         local = False
 
@@ -300,7 +320,8 @@ class Checkpointer:
             self._fail(handle, error, local, self._clock.monotonic() - started)
             return
         seconds = self._clock.monotonic() - started
-        self._failure, self._failures_in_a_row = None, 0
+        self._failure = None
+        self._back_off.succeeded()
         self._emit("checkpoint_durable", handle, persist_seconds=seconds, checkpoint_bytes=manifest.bytes)
         handle.finish(
             SaveResult(handle.name, handle.step, "durable", True, persist_seconds=seconds, bytes=manifest.bytes)
@@ -314,15 +335,15 @@ class Checkpointer:
         if isinstance(error, (FencedError, InvalidInputError)):
             self._fatal = error  # neither goes away by trying again: the next save raises it
         self._failure = f"{handle.name}: {error}"
-        self._failures_in_a_row += 1
+        self._back_off.failed(self._clock.monotonic(), seconds)
         status: Status = "fenced" if isinstance(error, FencedError) else "failed"
-        self._emit("checkpoint_failed", handle, error=str(error), failures_in_a_row=self._failures_in_a_row)
+        self._emit("checkpoint_failed", handle, error=str(error), failures_in_a_row=self._back_off.failures)
         handle.finish(SaveResult(handle.name, handle.step, status, local, str(error), seconds), error)
 
     def _report_previous_failure(self, handle: SaveHandle) -> None:
         handle.previous_failure = self._failure
         if self._failure is not None and self._place.leads_node:
-            logger.warning("the last save failed (%d in a row): %s", self._failures_in_a_row, self._failure)
+            logger.warning("the last save failed (%d in a row): %s", self._back_off.failures, self._failure)
 
     def _join(self, timeout_seconds: float) -> None:
         thread = self._thread
@@ -349,19 +370,6 @@ class Checkpointer:
             # A report that cannot be written must not fail the save that it reports.
             logger.exception("the event %s could not be reported", event)
 
-    def _make_ranks(self, rank: int, world_size: int, process_group: dist.ProcessGroup | None) -> tuple[Ranks, Ranks]:
-        """(for the training thread, for the background thread)."""
-        if world_size == 1:
-            return SingleRank(), SingleRank()
-        if not dist.is_initialized() or dist.get_world_size() != world_size or dist.get_rank() != rank:
-            raise InvalidInputError(
-                "world_size", world_size, "an initialised torch.distributed of that size", f"this is rank {rank}"
-            )
-        timeout = timedelta(seconds=self._timeout_seconds)
-        foreground = dist.new_group(backend="gloo", timeout=timeout)
-        background = process_group or dist.new_group(backend="gloo", timeout=timeout)
-        return GroupRanks(foreground), GroupRanks(background)
-
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -372,6 +380,12 @@ class _Request:
     planned: bool
     """The sharing of the writing is planned for exactly these tensors."""
     busy: bool
+    unfinished: bool
+    """The outcome of the last save is not known yet."""
+    failures: int
+    """Saves that failed in a row."""
+    back_off_seconds: float
+    """Until the next periodic save."""
 
 
 def _check_same(requests: list[_Request]) -> None:
@@ -386,17 +400,3 @@ def _check_same(requests: list[_Request]) -> None:
 
 def _is_durable(handle: SaveHandle) -> bool:
     return handle.done and handle.result().durable
-
-
-def _find_place(ranks: Ranks, node_rank: int, local_rank: int) -> Place:
-    places = ranks.gather((node_rank, local_rank))
-    node_of_rank = [node for node, _ in places]
-    leader = min((local, rank) for rank, (node, local) in enumerate(places) if node == node_rank)[1]
-    return Place(
-        rank=ranks.rank,
-        world_size=ranks.size,
-        node=sorted(set(node_of_rank)).index(node_rank),
-        nodes=len(set(node_of_rank)),
-        ranks_on_node=node_of_rank.count(node_rank),
-        leads_node=leader == ranks.rank,
-    )

@@ -9,13 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import Protocol, Self
 
+from harness.checkpoint.durable import start_writing_back
 from harness.errors import InvalidInputError, did_you_mean
 
 CHUNK_BYTES = 4 * 1024 * 1024
 _WRITE_BYTES = 1024 * 1024
+_WRITE_BACK_BYTES = 8 * 1024 * 1024
+_SMALL_BYTES = 1024 * 1024
+_READ_AHEAD_BYTES = 4 * CHUNK_BYTES
+"""From this size on, a thread reads while another digests; for less, starting it costs more than it gains."""
 
 
 class Digest(Protocol):
@@ -73,39 +80,76 @@ def digest_bytes(data: bytes, algorithm: str) -> str:
 
 
 def digest_file(path: Path, algorithm: str) -> tuple[int, str]:
-    """(size in bytes, digest) of the file at `path`, read once in chunks; OSError as `open` raises it."""
-    digest, size = new_digest(algorithm), 0
-    buffer = bytearray(CHUNK_BYTES)
-    view = memoryview(buffer)
+    """(size in bytes, digest) of the file at `path`, read once in chunks; OSError as `open` raises it.
+
+    Not by mapping it into memory: a disk that fails to give a page, or a file that shrinks, would kill the process.
+    """
+    digest = new_digest(algorithm)
     with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(view[:count])
-            size += count
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        ahead = os.fstat(file.fileno()).st_size >= _READ_AHEAD_BYTES
+        size = _digest_with_read_ahead(file, digest) if ahead else _digest_in_turns(file, digest)
     return size, digest.hexdigest()
+
+
+def _digest_in_turns(file: FileIO, digest: Digest) -> int:
+    size, buffer = 0, memoryview(bytearray(_SMALL_BYTES))
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+        size += count
+    return size
+
+
+def _digest_with_read_ahead(file: FileIO, digest: Digest) -> int:
+    """A thread reads the next chunk while this one digests the last: both let go of the interpreter's lock."""
+    size, turn = 0, 0
+    buffers = [memoryview(bytearray(CHUNK_BYTES)) for _ in range(2)]
+    with ThreadPoolExecutor(1, thread_name_prefix="checkpoint-read") as reader:
+        coming = reader.submit(file.readinto, buffers[turn])
+        while count := coming.result():
+            piece, turn = buffers[turn][:count], 1 - turn
+            coming = reader.submit(file.readinto, buffers[turn])
+            digest.update(piece)
+            size += count
+    return size
 
 
 class DigestingFile:
     """A new file that digests what passes through it; `finish` makes it survive a power cut.
 
-    A context manager; `write`, `tell` and `flush` are what `torch.save` needs.
+    A context manager; `write`, `tell` and `flush` are what `torch.save` needs.  The disk begins to write while more is
+    still coming.
     """
 
     def __init__(self, path: Path, algorithm: str) -> None:
         # "x": a file is never written over, so that nothing that was vouched for can change under its manifest.
         self._file = path.open("xb", buffering=0)
         self._digest = new_digest(algorithm)
+        self._begun = 0
+        """So many bytes are on their way to the disk."""
         self.size = 0
+        self.error: OSError | None = None
+        """What the disk said when it refused: `torch.save` raises an error of its own in its place."""
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Write and digest all of `data`."""
         view = memoryview(data).cast("B")
-        # Piece by piece: what has just been digested is written from the processor's cache.
-        for start in range(0, len(view), _WRITE_BYTES):
-            piece = view[start : start + _WRITE_BYTES]
-            self._digest.update(piece)
-            while piece:  # a raw write may be short
-                piece = piece[self._file.write(piece) :]
-        self.size += len(view)
+        try:
+            # Piece by piece: what has just been digested is written from the processor's cache.
+            for start in range(0, len(view), _WRITE_BYTES):
+                piece = view[start : start + _WRITE_BYTES]
+                self._digest.update(piece)
+                while piece:  # a raw write may be short
+                    written = self._file.write(piece)
+                    piece = piece[written:]
+                    self.size += written
+                if self.size - self._begun >= _WRITE_BACK_BYTES:
+                    start_writing_back(self._file.fileno(), self._begun, self.size - self._begun)
+                    self._begun = self.size
+        except OSError as error:
+            self.error = error
+            raise
         return len(view)
 
     def tell(self) -> int:

@@ -58,6 +58,12 @@ class LocalStore:
             if path.name.startswith((WRITING, RESTORING, DISCARDED)):
                 discard_directory(path)
 
+    def discard_unfinished_saves(self) -> None:
+        """Remove what a save that failed could not remove; only while none is being written."""
+        for path in self.root.iterdir():
+            if path.name.startswith((WRITING, DISCARDED)):
+                discard_directory(path)
+
     def check_fence(self) -> None:
         """FencedError when a newer attempt has started on this node: its files must not be touched."""
         names = (path.name for path in (self.root / GENERATIONS).iterdir())

@@ -5,6 +5,7 @@ Every rank runs `persist` in its own thread; each stage ends with all ranks know
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from harness.checkpoint.identity import Identity, claim_identity
 from harness.checkpoint.local import LocalStore
 from harness.checkpoint.manifest import ComponentEntry, DigestName, FileEntry, Manifest, PartManifest, seal
 from harness.checkpoint.names import DOCUMENT, MANIFEST, METADATA, PROGRESS, WRITING, part_name, rank_file_name
+from harness.checkpoint.place import Place
 from harness.checkpoint.ranks import Ranks, agreed, together
 from harness.checkpoint.retention import retain_remote
 from harness.checkpoint.shards import HostBuffers, metadata_bytes, write_share
@@ -30,20 +32,6 @@ from harness.clock import Clock
 from harness.errors import CheckpointError, SpotPlannerError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """This process among the others."""
-
-    rank: int
-    world_size: int
-    node: int
-    """Counted from 0 without gaps."""
-    nodes: int
-    ranks_on_node: int
-    leads_node: bool
-    """The lowest rank of its node does what is done once per node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +79,8 @@ class Saver:
     local: LocalStore
     target: Target
     clock: Clock
+    unfinished: list[str] = field(default_factory=list)
+    """Checkpoints of this attempt whose upload failed since the last durable one; the same on every rank."""
 
     def persist(self, save: Save, on_local: Callable[[int], None]) -> Manifest:
         """Make `save` durable; the same error on every rank when any rank could not do its part.
@@ -104,15 +94,24 @@ class Saver:
             files = together(self.ranks, lambda: self._publish_part(save, temporary, written))
         except SpotPlannerError:
             if self.place.leads_node:
-                discard_directory(temporary)
+                with contextlib.suppress(OSError):  # a disk that refuses this, too: the next save removes it
+                    discard_directory(temporary)
             raise
         # Documents and indices were written by rank 0 for all; they belong to node 0's part.
         by_rank = [Written(report.node, [*report.files, *extra]) for report, extra in zip(written, files, strict=True)]
         on_local(sum(file.bytes for report in by_rank if report.node == self.place.node for file in report.files))
-        agreed(self.ranks, lambda: self._upload_files(save, by_rank[self.place.rank]))
-        agreed(self.ranks, lambda: self._upload_part(save))
-        manifest = together(self.ranks, lambda: self._publish(save, by_rank))[0]
+        try:
+            if self.unfinished[:-1]:
+                agreed(self.ranks, lambda: self._remove_unfinished(save))
+            agreed(self.ranks, lambda: self._upload_files(save, by_rank[self.place.rank]))
+            agreed(self.ranks, lambda: self._upload_part(save))
+            manifest = together(self.ranks, lambda: self._publish(save, by_rank))[0]
+        except SpotPlannerError:
+            if save.name not in self.unfinished:
+                self.unfinished.append(save.name)
+            raise
         assert manifest is not None
+        self.unfinished.clear()  # retention removes what is older than a complete one
         return manifest
 
     def _make_folder(self, save: Save, temporary: Path) -> None:
@@ -120,6 +119,7 @@ class Saver:
             check_fence(self.target, self.run_id, self.generation)
         if self.place.leads_node:
             self.local.check_fence()
+            self.local.discard_unfinished_saves()
             self.local.make_room(save.buffers.bytes * self.place.ranks_on_node)
             for component in save.components:
                 (temporary / component).mkdir(parents=True)
@@ -161,6 +161,19 @@ class Saver:
             reach("local:after_rename")
             self.local.retain(self.keep_last_local)
         return added
+
+    def _remove_unfinished(self, save: Save) -> None:
+        """Give back the room of uploads that failed; the last one stays: a later attempt can go on with it."""
+        gone = [name for name in self.unfinished[:-1] if name != save.name]
+        if self.place.rank == 0:
+            check_fence(self.target, self.run_id, self.generation)
+            for name in gone:
+                prefix = f"{self.run_id}/{name}/"
+                keys = [info.key for info in self.target.list(prefix)]
+                if prefix + MANIFEST not in keys:  # complete after all: the answer to its publication was lost
+                    self.target.delete(keys)
+        for name in gone:
+            self.unfinished.remove(name)
 
     def _upload_files(self, save: Save, mine: Written) -> None:
         if self.place.leads_node:

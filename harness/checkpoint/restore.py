@@ -19,7 +19,8 @@ from harness.checkpoint.local import LocalCheckpoint, LocalStore
 from harness.checkpoint.manifest import Manifest
 from harness.checkpoint.names import RESTORING, part_name
 from harness.checkpoint.outcomes import RestoredState, Source
-from harness.checkpoint.persist import Place, publish_manifest
+from harness.checkpoint.persist import publish_manifest
+from harness.checkpoint.place import Place
 from harness.checkpoint.ranks import Ranks, agreed, together
 from harness.checkpoint.reading import Loadable, index_files, interpret, plan_reading
 from harness.checkpoint.targets.base import Target

@@ -210,7 +210,10 @@ def write_share(
     with DigestingFile(folder / component / name, algorithm) as file, _without_crc32():
         for item, tensor in share:
             start = file.tell()
-            torch.save(tensor, cast("IO[bytes]", file))  # it needs write, tell and flush only
+            try:
+                torch.save(tensor, cast("IO[bytes]", file))  # it needs write, tell and flush only
+            except RuntimeError as error:
+                raise file.error or error from error
             length = file.tell() - start
             info = dcp_filesystem._StorageInfo(name, start, length)
             results.append(WriteResult(index=item.index, size_in_bytes=length, storage_data=info))

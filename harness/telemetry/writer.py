@@ -1,6 +1,7 @@
 """Append events to this node's telemetry file, and copy it to the durable target so that it survives the node.
 
-Telemetry never disturbs training: a full disk or a target that is gone is logged once and training goes on.
+Telemetry never disturbs training: a full disk or a target that is gone is logged once and training goes on; what
+could not be written is written when the disk takes it again.
 Every event is one `write` of one whole line to a file opened for appending, so the processes of a node may share it
 and a kill can tear at most the last line, which the reader tolerates and the next writer closes off.
 """
@@ -12,6 +13,7 @@ import logging
 import os
 import secrets
 import threading
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +29,10 @@ _log = logging.getLogger("harness.telemetry")
 TARGET_PREFIX = "telemetry/"
 UNCLAIMED = "unclaimed"
 """Attempt id of events of a process that ended before the attempt had one."""
+
+
+MOST_UNWRITTEN = 1000
+"""Events kept in memory while the disk refuses them; older ones are lost."""
 
 
 class BytesTarget(Protocol):
@@ -83,6 +89,9 @@ class TelemetryWriter:
         self._held: list[tuple[str, dict[str, Any]]] = []
         self._step = 0
         self._lock = threading.Lock()
+        self._unwritten: deque[bytes] = deque(maxlen=MOST_UNWRITTEN)
+        self._torn = False
+        """The last write was cut short: a newline has to come before the next."""
         self._complained: set[str] = set()
         self.companions: str | None = None
         """Pattern of other files of this directory that are copied along."""
@@ -127,10 +136,24 @@ class TelemetryWriter:
         with self._lock:
             if self._descriptor < 0:
                 return
+            self._unwritten.append(line)
+            self._write_out()
+
+    def _write_out(self) -> None:
+        """Write what is waiting, for as long as the disk takes it."""
+        while self._unwritten:
+            data = (b"\n" if self._torn else b"") + self._unwritten[0]
             try:
-                os.write(self._descriptor, line)
+                written = os.write(self._descriptor, data)
             except OSError as error:
                 self._complain("writing", str(error))
+                return
+            self._torn = written < len(data)
+            if written < len(data) - 1:  # a disk that is full takes a part; the reader passes over a cut line
+                self._complain("writing", "the disk took only a part of a line")
+                return
+            self._unwritten.popleft()
+        self._complained.discard("writing")
 
     def on_event(self, name: str, fields: Mapping[str, object]) -> None:
         """`emit` in the shape that the checkpointer calls back with: `step` may be among the fields."""

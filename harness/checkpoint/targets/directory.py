@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.checkpoint.digests import digest_file
-from harness.checkpoint.durable import fsync_directory, write_new_file
+from harness.checkpoint.durable import fsync_directory, start_writing_back, write_new_file
 from harness.checkpoint.names import check_relative_path
 from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
 from harness.checkpoint.targets.throttle import Throttle
@@ -89,7 +89,7 @@ class DirectoryTarget:
         with self._explained("list", prefix):
             try:
                 names = [path.name for path in (self._path(folder) if folder else self._root).iterdir()]
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return ()
         return tuple(sorted(name for name in names if not name.startswith(_TEMPORARY)))
 
@@ -137,9 +137,12 @@ class DirectoryTarget:
             return False
 
     def _copy(self, source: BinaryIO, sink: BinaryIO) -> None:
+        size = 0
         while piece := source.read(_PIECE_BYTES):
             self._throttle.take(len(piece))
-            sink.write(piece)
+            sink.write(piece)  # larger than the buffer: it goes straight through
+            start_writing_back(sink.fileno(), size, len(piece))
+            size += len(piece)
 
     def _path(self, key: str) -> Path:
         return self._root / check_relative_path(key)
@@ -152,8 +155,12 @@ class DirectoryTarget:
         temporary = final.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
         try:
             yield temporary, final
-        finally:
-            temporary.unlink(missing_ok=True)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error that is under way says more
+                temporary.unlink(missing_ok=True)
+                self._prune(temporary)
+            raise
+        temporary.unlink(missing_ok=True)
         fsync_directory(final.parent)
 
     @contextlib.contextmanager
