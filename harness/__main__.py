@@ -118,6 +118,26 @@ def rendezvous(port: int) -> None:
     sys.exit(host_store(port))
 
 
+@main.command()
+@click.option("--rdzv-endpoint", help="host:port of the store, instead of the config's.")
+@click.option("--rdzv-id", help="Name of the rendezvous, instead of the one that the store hands out.")
+@click.option("--node-rank", type=int, default=0, help="Which machine this is, for what is said on stderr.")
+@click.argument("config", type=click.Path(path_type=Path))
+def join(config: Path, node_rank: int, rdzv_endpoint: str | None, rdzv_id: str | None) -> None:
+    """Before plain torchrun: ask the running fleet to save, and print the rdzv_id to use.
+
+    `harness launch` does this by itself.  torchrun stops the workers of a fleet as soon as a node has entered the
+    rendezvous, and gives them 30 s; asked first, the fleet saves at its own pace:
+
+    PET_RDZV_ID=$(python -m harness join harness.yaml) torchrun train.py
+    """
+    from harness.join import join_fleet
+    from harness.log import configure_logging
+
+    configure_logging(node_rank, None)
+    click.echo(join_fleet(config, endpoint=rdzv_endpoint, rdzv_id=rdzv_id))
+
+
 @main.command("fake-metadata")
 @click.argument("provider", type=click.Choice(["aws", "gcp", "azure"]))
 @click.option("--port", type=int, default=0, help="Port on 127.0.0.1; 0 picks a free one.")

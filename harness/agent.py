@@ -1,17 +1,20 @@
-"""torchrun as it is, with three things around it.
+"""torchrun as it is, with four things around it.
 
 `python -m harness launch` runs this instead of ``python -m torch.distributed.run``: the same code with the same
 arguments.  Before: where the store outlives a launch, it hands out the rdzv_id; and a newcomer asks a running fleet to
-save before it enters the rendezvous.  After: an end that it was told to make is one line and not a traceback, and a
-launch that is over says so in the store.  The launcher maps the exit code.
+save before it enters the rendezvous.  When told to end: it leaves the rendezvous at once.  After: such an end is one
+line and not a traceback, and a launch that is over says so in the store.  The launcher maps the exit code.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from typing import Any
 
+from harness.deregister import leave
 from harness.errors import EXIT_BUG, EXIT_INTERRUPTED_RESUMABLE
 from harness.log import configure_logging
 
@@ -19,8 +22,6 @@ HAND_OUT = "HARNESS_HAND_OUT_RDZV_ID"
 JOIN_SECONDS = "HARNESS_JOIN_SECONDS"
 ENDPOINT = "HARNESS_RDZV_ENDPOINT"
 """Set by the launcher: run id to hand out an id for; how long to wait for a planned save; host:port of the store."""
-
-_CONNECT_SECONDS = 60.0
 
 _log = logging.getLogger("harness")
 
@@ -34,8 +35,9 @@ def main() -> None:
     from torch.distributed.run import main as torchrun
 
     configure_logging(int(os.environ.get("HARNESS_NODE", "0")), None)
-    _meet()
+    _leave_when_told()
     try:
+        _meet()
         torchrun()
     except SignalException as told:
         # The workers have been ended by now; the rendezvous stays open for the others.
@@ -56,6 +58,32 @@ def main() -> None:
     _close()
 
 
+def _leave_when_told() -> None:
+    """Have the agent leave the rendezvous before it ends its workers, and hear signals from the start.
+
+    torchrun installs its handlers with its first workers: told to end while it waits for other nodes, it would die
+    where it stands, and stay on the list of participants.
+    """
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.launcher import api
+
+    class Agent(LocalElasticAgent):
+        def _invoke_run(self, role: str = "default") -> Any:
+            try:
+                return super()._invoke_run(role)
+            except SignalException:
+                leave(self._worker_group.spec.rdzv_handler)
+                raise
+
+    def end(number: int, _frame: object) -> None:
+        raise SignalException(f"told to end by signal {number}", signal.Signals(number))
+
+    setattr(api, "LocalElasticAgent", Agent)  # noqa: B010  torchrun has no other way to be given an agent
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
 def _argument(name: str) -> str | None:
     return next((a.partition("=")[2] for a in sys.argv if a.startswith(f"--{name}=")), None)
 
@@ -67,19 +95,16 @@ def _meet() -> None:
         return
     from torch.distributed import DistError
 
-    from harness.meeting import Meeting
-    from harness.preflight import split_endpoint
+    from harness.meeting import enter
 
     try:
-        meeting = Meeting(*split_endpoint(os.environ[ENDPOINT]), timeout_seconds=_CONNECT_SECONDS)
-        if run_id is not None:
-            handed_out = meeting.hand_out_id(run_id)
-            sys.argv = [f"--rdzv-id={handed_out}" if a.startswith("--rdzv-id=") else a for a in sys.argv]
-            _log.info("rendezvous %s", handed_out)
-        if seconds is not None:
-            saved = meeting.ask_to_join(_argument("rdzv-id") or "", timeout_seconds=float(seconds))
-            if saved is not None:
-                _log.info("joining a running fleet, %s", "which has saved" if saved else "which did not answer")
+        rdzv_id = enter(
+            os.environ[ENDPOINT],
+            rdzv_id=_argument("rdzv-id") or "",
+            hand_out_for=run_id,
+            join_seconds=None if seconds is None else float(seconds),
+        )
+        sys.argv = [f"--rdzv-id={rdzv_id}" if a.startswith("--rdzv-id=") else a for a in sys.argv]
     except (DistError, RuntimeError) as error:
         _log.warning("the rendezvous store does not answer: %s", " ".join(str(error).split())[:120])
 

@@ -124,9 +124,9 @@ def launch(plan: Plan, *, script: Path) -> int:
     environment[ENDPOINT] = plan.config.torchrun.rdzv_endpoint
     if plan.hand_out_id:
         environment[HAND_OUT] = plan.config.run_id
-    if plan.config.torchrun.max_nodes > plan.config.torchrun.min_nodes and not plan.hosts_store:
-        # A planned save takes as long as an emergency one, after the steps until the ranks have agreed on it.
-        environment[JOIN_SECONDS] = f"{2.0 * plan.config.notices.emergency_budget_seconds:g}"
+    seconds = None if plan.hosts_store else join_seconds(plan.config)
+    if seconds is not None:
+        environment[JOIN_SECONDS] = f"{seconds:g}"
     adopt_orphans()
     with _Signals() as signals:
         agent = subprocess.Popen(
@@ -144,6 +144,14 @@ def launch(plan: Plan, *, script: Path) -> int:
     status = read_status(plan.config.telemetry.directory)
     mine = status if status is not None and status.launch_id == launch_id else None
     return _explain(exit_code(code, mine, signals.first), mine)
+
+
+def join_seconds(config: RunConfig) -> float | None:
+    """How long a newcomer waits for the running fleet's save; None where the fleet never has room."""
+    if config.torchrun.max_nodes == config.torchrun.min_nodes:
+        return None
+    # A planned save takes as long as an emergency one, after the steps until the ranks have agreed on it.
+    return 2.0 * config.notices.emergency_budget_seconds
 
 
 def exit_code(agent_code: int, status: Status | None, signal_received: int | None) -> int:

@@ -6,7 +6,8 @@
     bad input, fenced              the agent gets SIGTERM: a restart would end the same way; exit 2 or 1
     a failure of training code     the error itself; a second time at the same step also ends the agent
 
-A worker of a doomed node never exits before its agent knows: it would be restarted there, and the notice lost.
+A worker of a doomed node never exits before its agent knows: it would be restarted there, and the notice lost.  Where
+the agent is torchrun's own, the worker takes it off the rendezvous, too (see `harness.deregister`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import NoReturn
 
 from harness.attempt import Attempt
 from harness.board import NoticeBoard
-from harness.environment import describe_peer_loss, is_peer_loss
+from harness.deregister import leave_for_agent
+from harness.environment import describe_peer_loss, is_peer_loss, maximum_nodes, minimum_nodes
 from harness.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -28,7 +30,8 @@ from harness.errors import (
     InvalidInputError,
     SpotPlannerError,
 )
-from harness.processes import elastic_agent_pid
+from harness.preflight import split_endpoint
+from harness.processes import HARNESS_AGENT, agent_argument, command_line, elastic_agent_pid
 from harness.status import State
 
 _log = logging.getLogger("harness")
@@ -54,6 +57,8 @@ def end_with_error(error: BaseException, attempt: Attempt | None, board: NoticeB
         _record("interrupted", error.reason, error.detail, attempt, step)
         _log.info("leaving at step %d: %s", step, error.detail)
         if error.agent_must_end:
+            if error.reason == "notice":
+                _deregister(attempt)
             _end_agent(attempt, board)
         raise SystemExit(EXIT_INTERRUPTED_RESUMABLE) from None
     if isinstance(error, InvalidInputError):
@@ -105,6 +110,30 @@ def _failed_here_before(attempt: Attempt | None, line: str, step: int) -> bool:
         and attempt is not None
         and before.launch_id == attempt.launch_id
         and (before.state, before.step, before.message) == ("failed", step, line)
+    )
+
+
+def _deregister(attempt: Attempt | None) -> None:
+    """Take this node off the rendezvous, where its agent is torchrun's own and would not do so itself."""
+    rdzv_id = os.environ.get("TORCHELASTIC_RUN_ID")
+    agent = elastic_agent_pid()
+    if attempt is None or agent is None or rdzv_id is None or not attempt.leads_node:
+        return
+    endpoint = agent_argument(agent, "rdzv-endpoint")
+    if not endpoint or HARNESS_AGENT in command_line(agent):
+        return
+    try:
+        host, port = split_endpoint(endpoint)
+    except InvalidInputError:  # an etcd address with a path, for example
+        return
+    leave_for_agent(
+        agent,
+        host=host,
+        port=port,
+        rdzv_id=rdzv_id,
+        local_addr=agent_argument(agent, "local-addr"),
+        min_nodes=minimum_nodes(attempt.config),
+        max_nodes=maximum_nodes(attempt.config),
     )
 
 

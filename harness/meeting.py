@@ -23,11 +23,13 @@ from torch._C._distributed_c10d import TCPStore
 
 from harness.clock import Clock
 from harness.notices import Notice
+from harness.preflight import split_endpoint
 
 _log = logging.getLogger("harness")
 
 BEAT_SECONDS = 1.0
 _ANSWER_POLL_SECONDS = 0.2
+_CONNECT_SECONDS = 60.0
 
 
 class Meeting:
@@ -81,6 +83,23 @@ class Meeting:
                 return False
             time.sleep(_ANSWER_POLL_SECONDS)
         return True
+
+
+def enter(endpoint: str, *, rdzv_id: str, hand_out_for: str | None, join_seconds: float | None) -> str:
+    """What a node does before it enters the rendezvous at `endpoint`; returns the rdzv_id to use.
+
+    With `hand_out_for`, a run id, the store hands the rdzv_id out.  With `join_seconds`, a running fleet is asked to
+    save, and gets that long.  Raises torch's DistError or RuntimeError where the store does not answer.
+    """
+    meeting = Meeting(*split_endpoint(endpoint), timeout_seconds=_CONNECT_SECONDS)
+    if hand_out_for is not None:
+        rdzv_id = meeting.hand_out_id(hand_out_for)
+        _log.info("rendezvous %s", rdzv_id)
+    if join_seconds is not None:
+        saved = meeting.ask_to_join(rdzv_id, timeout_seconds=join_seconds)
+        if saved is not None:
+            _log.info("joining a running fleet, %s", "which has saved" if saved else "which did not answer")
+    return rdzv_id
 
 
 def _key(rdzv_id: str, name: str) -> str:

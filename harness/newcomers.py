@@ -9,17 +9,20 @@ from harness.board import NoticeBoard
 from harness.environment import maximum_nodes
 from harness.meeting import JoinWatcher, Meeting
 from harness.preflight import split_endpoint
+from harness.processes import agent_argument
 
 _CONNECT_SECONDS = 10.0
 
 
 def watch_for_newcomers(attempt: Attempt, board: NoticeBoard) -> JoinWatcher | None:
     """On rank 0 of a fleet with room, under an agent whose store's address is known; None everywhere else."""
-    endpoint = os.environ.get("HARNESS_RDZV_ENDPOINT") or os.environ.get("PET_RDZV_ENDPOINT")
     rdzv_id = os.environ.get("TORCHELASTIC_RUN_ID")
     placement = attempt.placement
     has_room = placement.nodes < maximum_nodes(attempt.config)
-    if not endpoint or rdzv_id is None or attempt.agent_pid is None or placement.rank != 0 or not has_room:
+    if rdzv_id is None or attempt.agent_pid is None or placement.rank != 0 or not has_room:
+        return None
+    endpoint = agent_argument(attempt.agent_pid, "rdzv-endpoint")
+    if not endpoint:
         return None
     host, port = split_endpoint(endpoint)
     watcher = JoinWatcher(

@@ -17,8 +17,11 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
+HARNESS_AGENT = "harness.agent"
+"""What `harness launch` starts in place of torchrun."""
+
 _AGENT_MARKS = (
-    "harness.agent",
+    HARNESS_AGENT,
     "torch.distributed.run",
     "torch/distributed/run.py",
     "torchrun",
@@ -45,6 +48,19 @@ def elastic_agent_pid() -> int | None:
     parent = os.getppid()
     is_agent = any(mark in argument for argument in command_line(parent)[:4] for mark in _AGENT_MARKS)
     return parent if is_agent else None
+
+
+def agent_argument(pid: int, name: str) -> str | None:
+    """The value of torchrun's option `name` (``rdzv-endpoint``) for the agent `pid`.
+
+    From its command line, else from the environment that it has handed down (``PET_RDZV_ENDPOINT``); None without both.
+    """
+    words = command_line(pid)
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option.startswith("--") and option[2:].replace("_", "-") == name:
+            return value if equals else next(iter(words[index + 1 : index + 2]), None)
+    return os.environ.get("PET_" + name.upper().replace("-", "_"))
 
 
 def children() -> dict[int, list[int]]:

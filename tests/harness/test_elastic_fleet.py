@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -26,6 +25,7 @@ from harness.ledger import prove
 from harness.meeting import JoinWatcher, Meeting
 from harness.notices import Notice
 from harness.processes import descendants, kill_tree, wait_gone
+from harness.status import read_status
 from harness.telemetry.reader import read_telemetry
 from harness.telemetry.schema import CheckpointDurable, NoticeReceived
 from harness.telemetry.summary import summarize_run
@@ -33,7 +33,7 @@ from tests.harness.run_support import TRAIN, write_config
 from tests.harness.test_launch import free_port, until
 
 SCRIPT = """
-import sys, pathlib, torch, harness
+import sys, pathlib, time, torch, harness
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 with harness.Run.from_env(device="cpu") as run:
@@ -48,6 +48,7 @@ with harness.Run.from_env(device="cpu") as run:
             inputs = torch.from_numpy(micro.indices).float()[:, None].expand(-1, 4) / 97
             (model(inputs).square().mean() * micro.weight).backward()
         optimizer.step()
+        time.sleep(0.02)  # as if on a device: the cores are free for the nodes that start meanwhile
         flag = torch.tensor(float(pathlib.Path(sys.argv[1]).exists()))
         if run.world_size > 1:
             dist.all_reduce(flag)
@@ -81,19 +82,44 @@ class Fleet:
             data={"ledger": True},
         )
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.store = self._start(["rendezvous", "--port", str(self.port)], folder / "log-store")
+        self.store = self._start(["-m", "harness", "rendezvous", "--port", str(self.port)], folder / "log-store")
 
     def launch(self, node: int) -> subprocess.Popen[bytes]:
         arguments = ["launch", str(self.config), "--node-rank", str(node), str(self.script), str(self.finish)]
-        return self._start(arguments, self.folder / f"log-{node}")
+        return self._start(["-m", "harness", *arguments], self.folder / f"log-{node}")
 
-    def _start(self, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    def torchrun(self, node: int) -> subprocess.Popen[bytes]:
+        """Plain torchrun after `harness join`, as its help says."""
+        environment = os.environ | {
+            "HARNESS_CONFIG": str(self.config),
+            "HARNESS_NODE": str(node),
+            "PET_NNODES": "1:2",
+            "PET_RDZV_BACKEND": "c10d",
+            "PET_RDZV_ENDPOINT": f"localhost:{self.port}",
+            "PET_RDZV_CONF": "is_host=0,last_call_timeout=1,keep_alive_interval=60",
+            "PET_MAX_RESTARTS": "9",
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        }
+        with (self.folder / f"log-{node}").open("ab") as log:
+            joined = subprocess.run(
+                [sys.executable, "-m", "harness", "join", "--node-rank", str(node), str(self.config)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        environment["PET_RDZV_ID"] = joined.stdout.strip()
+        arguments = ["-m", "torch.distributed.run", str(self.script), str(self.finish)]
+        return self._start(arguments, self.folder / f"log-{node}", environment)
+
+    def _start(
+        self, arguments: list[str], log: Path, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness", *arguments],
+                [sys.executable, *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+                env=(environment or os.environ) | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
                 process_group=0,
             )
         self.processes.append(process)
@@ -131,10 +157,11 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.mark.slow
-def test_a_fleet_shrinks_grows_finishes_and_is_launched_again(fleet: Fleet) -> None:
+def test_a_fleet_shrinks_grows_finishes_is_launched_again_and_loses_its_store(fleet: Fleet) -> None:
     """2 → 1 → 2 nodes by step position, with a notice and a newcomer: no step is lost, the ledger proves it.
 
-    The newcomer's disk is new.  After the end the same store takes the next launch, under another rdzv_id.
+    The newcomer's disk is new.  After the end the same store takes the next launch, under another rdzv_id; SIGKILL to
+    the store ends that one with 75, with nothing left running and a line that says what to do.
     """
     first, second = fleet.launch(0), fleet.launch(1)
     until("training on two nodes", lambda: fleet.watch(1).step() >= 10, second)
@@ -166,25 +193,46 @@ def test_a_fleet_shrinks_grows_finishes_and_is_launched_again(fleet: Fleet) -> N
     assert planned
     assert planned[-1].step <= attempts[-1].start_step  # before the restart, not in its handler
 
+    # The same store takes the next launch; its death ends that one in a state from which it can go on.
     assert "rendezvous run-1\n" in fleet.log(0)
+    fleet.finish.unlink()
     again = fleet.launch(0)
-    assert again.wait(60) == 0
+    until("training again", fleet.steps_from_now(0, 10), again)
     assert "rendezvous run-2\n" in fleet.log(0)
-    fleet.store.send_signal(signal.SIGTERM)
-    assert fleet.store.wait(10) == 0
-
-
-@pytest.mark.slow
-def test_the_death_of_the_store_is_resumable(fleet: Fleet) -> None:
-    """SIGKILL to the store's host: the launch ends with 75, nothing of it runs on, and says what to do."""
-    process = fleet.launch(0)
-    until("training", lambda: fleet.watch(0).step() >= 10, process)
-    everything = descendants(process.pid)
+    everything = descendants(again.pid)
     fleet.store.kill()
-    assert process.wait(60) == 75
+    assert again.wait(60) == 75
     assert wait_gone(everything, 10.0) == []
     assert "rendezvous store is gone" in fleet.log(0)
     assert "Traceback" not in fleet.log(0), fleet.log(0)
+
+
+@pytest.mark.slow
+def test_plain_torchrun_joins_and_leaves_as_well(fleet: Fleet) -> None:
+    """Agents that know nothing of the harness: the fleet saves before a node joins, and a notice needs no keep-alive.
+
+    A node counts as dead after 180 s here: only one that took itself off the rendezvous lets the other form up sooner.
+    """
+    first = fleet.torchrun(0)
+    until("node 0 alone", lambda: fleet.watch(0).step() >= 10, first)
+    second = fleet.torchrun(1)
+    until("two nodes", lambda: fleet.watch(1).step() >= 0, second)
+    until("10 more steps", fleet.steps_from_now(1, 10), second)
+    assert "joining a running fleet, which has saved" in fleet.log(1)
+    (fleet.folder / "notice-1").write_text("")
+    assert second.wait(60) == 1  # torchrun knows no other end; status.json says more
+    until("node 0 alone again", fleet.steps_from_now(0, 10), first)
+    first.terminate()
+    assert first.wait(60) == 1
+    found = read_status(fleet.disk(0) / "telemetry")
+    assert found is not None
+    assert (found.state, found.exit_code, found.resumable, found.reason) == ("interrupted", 75, True, "notice")
+    attempts = summarize_run(fleet.events()).attempts
+    assert [attempt.world_size for attempt in attempts] == [1, 2, 1]
+    assert sum(attempt.lost_steps for attempt in attempts) == 0
+    assert next(e.reason for e in fleet.events() if isinstance(e, CheckpointDurable)) == "precaution"
+    proof = prove([fleet.folder])
+    assert proof.proven, proof.problems
 
 
 # ---- the parts, without processes

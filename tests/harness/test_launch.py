@@ -20,13 +20,10 @@ from harness.__main__ import main
 from harness.agreement import MAX_EVERY_STEPS, Agreement, every_steps
 from harness.config import load_run_config
 from harness.errors import ExternalServiceError, InvalidInputError
-from harness.fakes.position import StepWatcher
 from harness.launch import LaunchOptions, exit_code, plan_launch
 from harness.preflight import check_machine, check_port, is_this_machine, split_endpoint
 from harness.processes import descendants, elastic_agent_pid, is_running, kill_tree, wait_gone
 from harness.status import Status, build_status, read_status, write_status
-from harness.telemetry.reader import read_telemetry
-from harness.telemetry.summary import AttemptSummary, summarize_run
 from tests.harness.run_support import SMALL, TRAIN, train, write_config
 
 
@@ -340,74 +337,6 @@ def test_ctrl_c_saves_first_and_the_run_goes_on_later(tmp_path: Path) -> None:
     resumed = start_launch(config, TRAIN, "--steps", str(found.step + 1), *SMALL, log=log, nproc=2)
     assert resumed.wait(120) == 0
     assert f"restored step-{found.step:09d}" in log.read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(480)
-def test_the_others_go_on_when_one_node_of_an_elastic_fleet_leaves(tmp_path: Path) -> None:
-    """nnodes 1:2, a notice on node 1: its launch ends with 75, node 0 forms up alone and goes on where both saved."""
-    config = write_config(
-        tmp_path,
-        torchrun={"nnodes": "1:2", "rdzv_conf": {"last_call_timeout": 5}},
-        notices={
-            "sources": [{"kind": "sigterm"}, {"kind": "file", "address": str(tmp_path / "notice-{node}")}],
-            "poll_seconds": 0.1,
-        },
-        checkpoint={"interval": {"steps": 1_000_000}},
-    )
-    port = free_port()
-    nodes = [
-        start_launch(config, TRAIN, "--steps", "1000000", *SMALL, log=tmp_path / f"log-{node}", node=node, port=port)
-        for node in (0, 1)
-    ]
-    # If node 1 came late, node 0 began alone and was restarted for it: only steps at world size 2 count.
-    both = StepWatcher(tmp_path / "node-1" / "telemetry")
-    until("training on two nodes", lambda: both.step() >= 20, nodes[1])
-    (tmp_path / "notice-1").write_text("")
-    assert nodes[1].wait(120) == 75
-
-    def last() -> AttemptSummary:
-        return summarize_run(read_telemetry(tmp_path / "node-0", tmp_path / "node-1").events).attempts[-1]
-
-    until("node 0 alone", lambda: last().nodes == 1 and last().last_step >= last().start_step + 10, nodes[0])
-    nodes[0].terminate()
-    assert nodes[0].wait(120) == 75
-    summary = summarize_run(read_telemetry(tmp_path / "node-0", tmp_path / "node-1").events)
-    before, after = summary.attempts[-2:]
-    assert (before.nodes, before.end, after.nodes, after.end) == (2, "notice", 1, "notice")
-    assert after.start_step == before.last_step >= 20
-    assert summary.profile.lost_steps == 0
-    assert after.checkpoint == f"step-{before.last_step:09d}-g{before.generation:04d}"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(480)
-def test_plain_torchrun_says_the_same_in_status_json(tmp_path: Path) -> None:
-    """Without `harness launch`: PET_* variables and torchrun; it exits 1 for a SIGTERM, status.json says resumable."""
-    config = write_config(tmp_path, checkpoint={"interval": {"steps": 1000}})
-    environment = os.environ | {
-        "PET_RDZV_BACKEND": "c10d",
-        "PET_RDZV_ENDPOINT": f"localhost:{free_port()}",
-        "PET_RDZV_ID": "run",
-        "PET_MAX_RESTARTS": "3",
-        "OMP_NUM_THREADS": "1",
-    }
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", TRAIN, "--steps", "1000000", *SMALL],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=config.parent,  # harness.yaml of the working directory
-        )
-    until("training", lambda: b"step    20" in log.read_bytes(), process)
-    process.terminate()
-    assert process.wait(120) == 1
-    found = read_status(tmp_path / "node-0" / "telemetry")
-    assert found is not None
-    assert (found.state, found.exit_code, found.resumable, found.reason) == ("interrupted", 75, True, "notice")
-    assert found.durable_step == found.step > 20
 
 
 @pytest.mark.slow
