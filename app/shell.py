@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -50,31 +51,28 @@ def _page(name: str) -> Callable[[], None]:
 def show(name: str) -> None:
     """The page `name` with everything around it."""
     module = import_module(f"app.screens.{name}")
-    link = _link()
-    for correction in state.corrections():
-        st.warning(plain(correction.sentence), icon=":material/edit:")
-    if name in WITHOUT_PLAN:
-        state.write_url()
-        module.draw()
-        return
-    if link is None:
-        return
-    state.write_url()
-    plan = plan_of(link)
-    if plan is not None:
-        module.draw(plan)
-
-
-def _link() -> Link | None:
+    held = state.chosen()
+    link: Link | None = None
+    wrong: PlannerError | None = None
     try:
         link = state.current_link()
     except PlannerError as error:
-        state.write_url()
-        sidebar(state.query(), None)
-        show_error(error)
-        return None
-    sidebar(link.query, link)
-    return link
+        wrong = error
+    sidebar(held, link)
+    _corrections(held)
+    state.write_url()
+    if name in WITHOUT_PLAN:
+        module.draw()
+    elif link is None:
+        assert wrong is not None
+        show_error(wrong)
+    elif (plan := plan_of(link)) is not None:
+        module.draw(plan)
+
+
+def _corrections(held: state.Chosen) -> None:
+    for correction in held.corrections:
+        st.warning(plain(correction.sentence), icon=":material/edit:")
 
 
 def plan_of(link: Link) -> Plan | None:
@@ -84,4 +82,5 @@ def plan_of(link: Link) -> Plan | None:
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
         show_error(error)
         return None
-    return found
+    # Links that differ only in what is shown or written share a plan.
+    return None if found is None else replace(found, link=link)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -14,6 +15,7 @@ from planner.views.work import WORK, Cancelled, Job
 PATIENCE_SECONDS = 1.5
 """What takes no longer than this is simply waited for: a progress bar that flashes by only disturbs."""
 _POLL_SECONDS = 0.25
+_SLICE_SECONDS = 0.05
 
 
 def result_of(slot: str, key: Hashable, function: Callable[[Say], Any]) -> Any:
@@ -35,7 +37,7 @@ def result_of(slot: str, key: Hashable, function: Callable[[Say], Any]) -> Any:
     if previous is not None and previous is not job:
         previous.leave(session)
     held[slot] = job
-    if not job.is_done and not job.wait(PATIENCE_SECONDS):
+    if not _comes_soon(job):
         _show_progress(slot, job)
         return None
     try:
@@ -43,6 +45,18 @@ def result_of(slot: str, key: Hashable, function: Callable[[Say], Any]) -> Any:
     except Cancelled:
         _show_stopped(slot)
         return None
+
+
+def _comes_soon(job: Job) -> bool:
+    """Wait for the job a little, but no longer than until the user does something else."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not job.wait(_SLICE_SECONDS):
+        if time.monotonic() > until:
+            return False
+        # Looking at the session's state ends this run where another has been asked for: an answer to an input that has
+        # been moved on since is not waited for.
+        st.session_state.get("jobs")
+    return True
 
 
 def _session() -> str:

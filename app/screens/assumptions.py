@@ -7,6 +7,7 @@ from itertools import groupby
 import streamlit as st
 
 from app import state
+from app.state import Chosen, held_input
 from app.text import plain
 from planner.views.choices import LIFETIME_KEYS
 from planner.views.ledger import Entry, ledger
@@ -22,19 +23,16 @@ def draw(plan: Plan) -> None:
         f"{len(entries)} values; {edited} given or edited by you (marked :material/edit:), the rest from the bundled "
         "tables or stated assumptions. Change any of them: the plan follows."
     )
-    st.button("Reset all", on_click=state.start_over)
+    held = state.chosen()
+    st.button("Reset all", on_click=held.start_over)
     for section, rows in groupby(entries, key=lambda entry: entry.section):
         st.subheader(section)
         for entry in rows:
-            _row(entry)
+            _row(held, entry)
 
 
-def _row(entry: Entry) -> None:
-    widget = f"value-{'stated-' if entry.stated else ''}{entry.name}"
-
-    def write() -> None:
-        text = str(st.session_state[widget]).strip()
-        _set(entry, text or None)
+def _row(held: Chosen, entry: Entry) -> None:
+    widget = held.input(f"value-{'stated-' if entry.stated else ''}{entry.name}")
 
     name, value, source, reset = st.columns([2.2, 1.6, 4.4, 0.9], vertical_alignment="center")
     unit = f" ({entry.unit})" if entry.unit else ""
@@ -43,12 +41,11 @@ def _row(entry: Entry) -> None:
     if entry.key is None:
         value.markdown(plain(entry.shown))
     else:
-        st.session_state[widget] = entry.text
         value.text_input(
             f"{entry.name}{unit}",
             key=widget,
             label_visibility="collapsed",
-            on_change=write,
+            on_change=held_input(widget, entry.text, lambda text: _set(held, entry, str(text).strip() or None)),
             max_chars=60,
             placeholder="not set",
         )
@@ -60,19 +57,19 @@ def _row(entry: Entry) -> None:
             "Reset",
             key=f"reset-{widget}",
             on_click=_set,
-            args=(entry, None),
+            args=(held, entry, None),
             help=f"Back to what {entry.name} was without you",
         )
 
 
-def _set(entry: Entry, text: str | None) -> None:
+def _set(held: Chosen, entry: Entry, text: str | None) -> None:
     if entry.key is None:
         return
     if entry.stated:
-        state.assume(entry.key, text)
+        held.assume(entry.key, text)
     elif entry.key == "rate-per-hour":
-        state.change({**dict.fromkeys((*LIFETIME_KEYS, "hazard")), entry.key: text})
+        held.change({**dict.fromkeys((*LIFETIME_KEYS, "hazard")), entry.key: text})
     elif entry.key == "provision-hours":
-        state.change({**dict.fromkeys(("provision-distribution", "provision-mean-hours")), entry.key: text})
+        held.change({**dict.fromkeys(("provision-distribution", "provision-mean-hours")), entry.key: text})
     else:
-        state.change({entry.key: text})
+        held.change({entry.key: text})

@@ -8,40 +8,46 @@ import streamlit as st
 from app import state
 from app.charts.compare import compare_chart
 from app.figure_block import figure_block
+from app.state import Chosen, held_input
 from app.text import note, plain, show_error
 from app.waiting import result_of
 from planner.views import sentences, tables
 from planner.views.compare import COLUMN_NAMES, SCOPES, Comparison, compare, pick
+from planner.views.link import COMPARE
 from planner.views.plan import Plan
 
 
 def draw(plan: Plan) -> None:
     """The page."""
     st.title("Compare places", anchor=False)
+    held = state.chosen()
     by_name = {scope.name: scope for scope in SCOPES}
     first = SCOPES[0].name
-    name = st.segmented_control(
+    now = plan.link.get(COMPARE) or first
+    widget = held.input("compare-scope")
+    st.segmented_control(
         "What to compare",
         list(by_name),
-        default=first,
+        required=True,
         format_func=lambda scope: by_name[scope].label,
-        key="compare-scope",
+        key=widget,
+        on_change=held_input(widget, now, lambda name: held.change({COMPARE: None if name == first else name})),
     )
-    scope = by_name[name or first]
+    scope = by_name[now]
     try:
         found: Comparison | None = result_of(
             "compare",
-            ("compare", plan.link.query, state.prices_key(), scope.name),
+            ("compare", plan.link.question, state.prices_key(), scope.name),
             lambda say: compare(plan, scope, say),
         )
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
         show_error(error)
         return
     if found is not None:
-        _draw(plan, found)
+        _draw(held, plan, found)
 
 
-def _draw(plan: Plan, found: Comparison) -> None:
+def _draw(held: Chosen, plan: Plan, found: Comparison) -> None:
     for line in found.notes:
         note(plain(line))
     rows = found.rows
@@ -81,7 +87,7 @@ def _draw(plan: Plan, found: Comparison) -> None:
     right.button(
         "Make it the plan",
         width="stretch",
-        on_click=lambda: state.change(pick(found, index or 0)),
+        on_click=lambda: held.pick(pick(found, index or 0)),
     )
     rejected = tables.rejected_rows(found.rejected)
     if not rejected.empty:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import state
 from app.figures import FIGURES, figure_svg
+from app.state import Chosen, held_input
 from app.text import note, plain, show_error
 from planner.views.export import chart_tables, export_files
 from planner.views.plan import Plan
@@ -22,9 +23,10 @@ _SETTINGS = (
 def draw(plan: Plan) -> None:
     """The page."""
     st.title("Take it home", anchor=False)
+    held = state.chosen()
     with st.expander("Settings of the emitted files", expanded=False):
         for key, label, help_text in _SETTINGS:
-            _setting(key, label, help_text)
+            _setting(held, key, label, help_text)
     try:
         files = export_files(plan)
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
@@ -58,11 +60,8 @@ def draw(plan: Plan) -> None:
     note(plain(FIGURES[figure].title))
 
 
-def _setting(key: str, label: str, help_text: str) -> None:
-    widget = f"setting-{key}"
-
-    def write() -> None:
-        state.change({key: str(st.session_state[widget]).strip() or None})
-
-    st.session_state[widget] = dict(state.query()).get(key, "")
-    st.text_input(label, key=widget, on_change=write, help=help_text, placeholder="as suggested in the file")
+def _setting(held: Chosen, key: str, label: str, help_text: str) -> None:
+    widget = held.input(f"setting-{key}")
+    now = dict(held.query or ()).get(key, "")
+    on_change = held_input(widget, now, lambda text: held.change({key: str(text).strip() or None}))
+    st.text_input(label, key=widget, on_change=on_change, help=help_text, placeholder="as suggested in the file")

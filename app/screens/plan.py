@@ -90,11 +90,11 @@ def draw(plan: Plan) -> None:
             name="money-parts",
             alt=sentences.parts_alt("Mean cost", money),
         )
-    _share()
+    _share(plan)
 
 
-def _share() -> None:
+def _share(plan: Plan) -> None:
     st.subheader("Send it to whoever pays")
     url = st.context.url
     note("This link reproduces the plan, on this machine or wherever a dashboard of the same version runs.")
-    st.code(sentences.link_text(url or "", state.query()), language=None, wrap_lines=True)
+    st.code(sentences.link_text(url or "", plan.link.query), language=None, wrap_lines=True)

@@ -10,6 +10,7 @@ from app.figure_block import figure_block
 from app.text import dollars, note, plain, show_error
 from app.waiting import result_of
 from planner.views import market, sentences, tables
+from planner.views.link import SHOW_RUN
 from planner.views.plan import Plan
 from planner.views.timeline import TYPICAL, first_window, notable_runs, view_run
 from planner.views.tornado import sources
@@ -30,11 +31,12 @@ def _one_run(plan: Plan) -> None:
     best = plan.best
     notable = notable_runs(best)
     last = best.runs.first_run + len(best.runs) - 1
-    chosen = st.session_state.setdefault("run", notable[TYPICAL])
-    st.session_state["run"] = chosen = min(max(chosen, 0), last)
+    held = state.chosen()
+    given = plan.link.get(SHOW_RUN)
+    chosen = notable[TYPICAL] if given is None else int(given)
 
     def go(run: int) -> None:
-        st.session_state["run"] = min(max(run, 0), last)
+        held.change({SHOW_RUN: None if run == notable[TYPICAL] else str(run)})
 
     columns = st.columns([1.6, 1.2, 1.6, 2, 2.2, 1.6], vertical_alignment="bottom")
     columns[0].button("Previous", on_click=go, args=(chosen - 1,), width="stretch", disabled=chosen == 0)
@@ -82,7 +84,7 @@ def _sensitivities(plan: Plan) -> None:
     st.header("What moves the answer", anchor=False)
     try:
         rows = result_of(
-            "tornado", ("tornado", plan.link.query, state.prices_key()), lambda say: tornado_rows(plan, say)
+            "tornado", ("tornado", plan.link.question, state.prices_key()), lambda say: tornado_rows(plan, say)
         )
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
         show_error(error)
@@ -157,7 +159,7 @@ def _prices(plan: Plan) -> None:
     st.header("Prices", anchor=False)
     now = market.prices_now(plan)
     dark = state.is_dark()
-    found = state.live()
+    found = state.chosen().live
     if found is not None and found.instance == plan.best.offer.instance:
         zones = st.multiselect(
             "Zones", list(now["place"]), default=list(now["place"][:4]), key="price-zones", max_selections=5

@@ -11,6 +11,7 @@ from planner.evaluate import Candidate
 from planner.layers import Layered
 from planner.places import Rejected
 from planner.selection import Wanted, select
+from planner.views.link import COMPARED
 from planner.views.plan import Plan, Say
 from planner.views.tables import candidate_rows
 
@@ -69,11 +70,9 @@ class Comparison:
         return 0
 
 
-ZONES = Scope("zones", "Zones of this type")
-SIZES = Scope("sizes", "1 to 8 nodes of this type")
-ACCELERATOR = Scope("accelerator", "Types with this accelerator")
-EVERYTHING = Scope("everything", "Every type and zone")
-SCOPES = (ZONES, SIZES, ACCELERATOR, EVERYTHING)
+_LABELS = ("Zones of this type", "1 to 8 nodes of this type", "Types with this accelerator", "Every type and zone")
+SCOPES = tuple(Scope(name, label) for name, label in zip(COMPARED, _LABELS, strict=True))
+ZONES, SIZES, ACCELERATOR, EVERYTHING = SCOPES
 
 _SIZES = (1, 2, 4, 8)
 

@@ -16,7 +16,7 @@ from harness.errors import InvalidInputError, did_you_mean, nearest
 from planner.catalogue import Catalogue
 from planner.completion import Completed, Knowledge, complete
 from planner.layers import FieldPath, Given, Layered, layer
-from planner.options import BoundedNumber, Field, OneOf, Words, scenario_fields
+from planner.options import BoundedNumber, Field, OneOf, WholeNumber, Words, scenario_fields
 from planner.ranking import OBJECTIVES, Objective
 
 EXAMPLE: Mapping[str, str] = {"instance": "p4d.24xlarge", "work-hours": "100", "checkpoint-gib": "50"}
@@ -25,18 +25,28 @@ EXAMPLE: Mapping[str, str] = {"instance": "p4d.24xlarge", "work-hours": "100", "
 ASSUME = "assume"
 """Repeated key: ``assume=NAME=VALUE`` replaces a stated assumption, as ``--assume`` does."""
 
-EXTRA_KEYS: Mapping[str, Any] = {
+COMPARED = ("zones", "sizes", "accelerator", "everything")
+"""Names of the sets of places that can be compared (`planner.views.compare`)."""
+
+PLAN_KEYS: Mapping[str, Any] = {
     "hazard": Words(),
     "step-seconds": BoundedNumber(above=0.0),
     "objective": OneOf(OBJECTIVES),
     "deadline-probability": BoundedNumber(above=0.0, at_most=1.0),
+}
+"""Keys that are no fields of the scenario but change the plan: flags of recommend."""
+EMIT_KEYS: Mapping[str, Any] = {
     "run-id": Words(),
     "remote": Words(),
     "local-directory": Words(),
     "telemetry-directory": Words(),
     "rdzv-endpoint": Words(),
 }
-"""Keys that are no fields of the scenario: flags of recommend and emit."""
+"""Flags of emit: they change the files that are written, not the plan."""
+SHOW_RUN, COMPARE, TELEMETRY = "show-run", "compare", "telemetry"
+VIEW_KEYS: Mapping[str, Any] = {SHOW_RUN: WholeNumber(), COMPARE: OneOf(COMPARED), TELEMETRY: Words()}
+"""What is looked at: number of the simulated run, what is compared, the monitored run's name in the page's own list."""
+EXTRA_KEYS = {**PLAN_KEYS, **EMIT_KEYS, **VIEW_KEYS}
 
 Query = tuple[tuple[str, str], ...]
 """Key and value, in order; only `ASSUME` may repeat."""
@@ -78,6 +88,11 @@ class Link:
     def get(self, key: str) -> str | None:
         """The text of `key`; None when it is not given."""
         return dict(self.query).get(key)
+
+    @property
+    def question(self) -> Query:
+        """The part of the query that the plan depends on."""
+        return tuple((key, value) for key, value in self.query if key not in EMIT_KEYS and key not in VIEW_KEYS)
 
     @property
     def step_seconds(self) -> float | None:
@@ -203,6 +218,9 @@ def _built(query: Query, catalogue: Catalogue, corrections: tuple[Correction, ..
         raise InvalidInputError("objective", "deadline", "cost or time where no deadline-hours is given")
     knowledge = Knowledge(catalogue, assumptions, hazard=dict(query).get("hazard"))
     completed = complete(layered, knowledge)
+    shown = dict(query).get(SHOW_RUN)
+    if shown is not None and not 0 <= WholeNumber().read(shown) < completed.runs:
+        raise InvalidInputError(SHOW_RUN, shown, f"a run from 0 to {completed.runs - 1}")
     completed.to_spec(interval_hours=completed["job.work_hours"])
     return Link(query, layered, knowledge, completed, corrections)
 

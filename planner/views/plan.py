@@ -45,7 +45,7 @@ BUNDLED = ("bundled", 0)
 
 def plan_key(link: Link, prices: tuple[str, int] = BUNDLED) -> Hashable:
     """What a plan depends on: the same key, the same plan."""
-    return ("plan", link.query, prices)
+    return ("plan", link.question, prices)
 
 
 def make_plan(link: Link, say: Say | None = None) -> Plan:

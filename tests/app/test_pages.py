@@ -49,6 +49,21 @@ def test_changing_an_input_changes_the_answer_and_the_url(page: Open) -> None:
     assert query(made)["runs"] == "2000"
 
 
+def test_a_url_that_lags_behind_takes_nothing_back(page: Open) -> None:
+    """The browser sends the URL that it has: one older than what the user did since is no link that was followed."""
+    made = page("plan")
+    old = dict(made.query_params)
+    made.number_input(key="in-work-hours").set_value(200.0).run()
+    for key, value in old.items():
+        made.query_params[key] = value
+    made.slider(key="in-notice-success").set_value(0.5).run()
+    assert (query(made)["work-hours"], query(made)["notice-success"]) == ("200", "0.5")
+    for key, value in old.items():
+        made.query_params[key] = value
+    made.run()
+    assert (query(made)["work-hours"], query(made)["notice-success"]) == ("200", "0.5")
+
+
 def test_a_deadline_turns_the_fourth_number_into_its_probability(page: Open) -> None:
     """What is asked is answered."""
     made = page("plan", (*QUERY, ("deadline-hours", "104")))
