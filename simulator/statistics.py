@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,8 +33,18 @@ class Summary:
         return asdict(self)
 
 
-def summarize(values: ArrayLike) -> Summary:
-    """The summary of a sample (any shape, flattened).
+class MeanAndError(Protocol):
+    """An estimate of a mean that is better than the sample's own (`simulator.controls.Estimate`)."""
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def standard_error(self) -> float: ...
+
+
+def summarize(values: ArrayLike, estimate: MeanAndError | None = None) -> Summary:
+    """The summary of a sample (any shape, flattened); mean and error are those of `estimate` where one is given.
 
     Quantiles interpolate linearly between order statistics: NumPy's 'linear', type 7 of Hyndman and Fan, Sample
     quantiles in statistical packages, The American Statistician 50(4), 1996.  An empty sample raises InvalidInputError.
@@ -41,8 +52,11 @@ def summarize(values: ArrayLike) -> Summary:
     sample = np.asarray(values, dtype=np.float64).ravel()
     if sample.size == 0:
         raise InvalidInputError("runs", 0, "at least one run to summarize")
-    mean = float(sample.mean())
-    error = float(sample.std(ddof=1)) / math.sqrt(sample.size) if sample.size > 1 else 0.0
+    if estimate is not None:
+        mean, error = estimate.mean, estimate.standard_error
+    else:
+        mean = float(sample.mean())
+        error = float(sample.std(ddof=1)) / math.sqrt(sample.size) if sample.size > 1 else 0.0
     p5, p50, p90, p95, p99 = (float(q) for q in np.quantile(sample, QUANTILES, method="linear"))
     return Summary(mean, error, p5, p50, p90, p95, p99)
 

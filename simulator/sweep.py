@@ -7,9 +7,10 @@ by control variates where they exist (`simulator.controls`).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from harness.policy import (
     exact_exponential_interval_seconds,
     young_interval_seconds,
 )
-from simulator.controls import Controls, control_spec, controls_for
+from simulator.controls import Controls, Estimate, control_spec, controls_for
 from simulator.lifetimes import Exponential
 from simulator.runs import Runs
 from simulator.simulate import simulate
@@ -51,15 +52,36 @@ _EXACT_FIT_SEGMENTS = 40
 """Jobs of fewer segments than this have a saw-toothed cost; the intervals that divide the work are tried too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class SweepPoint:
-    """What one interval costs.  Means and errors use control variates; quantiles are those of the runs."""
+    """What one interval costs.  Means and errors use control variates; quantiles are those of the runs.
+
+    A search looks at dozens of intervals and most callers at one of them: summaries are computed when asked for, and
+    the runs' costs and makespans are kept until then.
+    """
 
     interval_hours: float
-    cost: Summary
-    makespan: Summary
-    variance_ratio: float
-    """How many times fewer runs give this cost's standard error than a plain mean would need."""
+    estimate: Estimate = field(repr=False)
+    """Of the objective."""
+    costs_usd: Floats = field(repr=False)
+    """Run by run: shape (runs,)."""
+    makespans_hours: Floats = field(repr=False)
+    controls: Controls = field(repr=False)
+
+    @functools.cached_property
+    def cost(self) -> Summary:
+        """USD."""
+        return summarize(self.costs_usd, self.controls.estimate(self.costs_usd))
+
+    @functools.cached_property
+    def makespan(self) -> Summary:
+        """Hours."""
+        return summarize(self.makespans_hours, self.controls.estimate(self.makespans_hours))
+
+    @property
+    def variance_ratio(self) -> float:
+        """How many times fewer runs give the objective's standard error than a plain mean would need."""
+        return self.estimate.variance_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +204,9 @@ class _Search:
         makespans = np.concatenate([part.makespan_hours for part in parts])
         if not self.points and not costs.any():
             self.objective = "makespan_hours"
-        cost, cost_ratio = self._summary(costs)
-        makespan, makespan_ratio = self._summary(makespans)
-        by_cost = self.objective == "cost_usd"
-        self.points[interval] = SweepPoint(interval, cost, makespan, cost_ratio if by_cost else makespan_ratio)
-        self.values[interval] = costs if by_cost else makespans
+        self.values[interval] = costs if self.objective == "cost_usd" else makespans
+        estimate = self.controls.estimate(self.values[interval])
+        self.points[interval] = SweepPoint(interval, estimate, costs, makespans, self.controls)
 
     def _in_parts(self, spec: Spec, whole: bool) -> list[Runs] | None:
         """All runs, or None where the pilot showed that the rest is not worth the time."""
@@ -209,11 +229,6 @@ class _Search:
         parts.append(self._simulate(spec, self.runs - done, done))
         return parts
 
-    def _summary(self, values: Floats) -> tuple[Summary, float]:
-        summary, estimate = summarize(values), self.controls.estimate(values)
-        sharper = replace(summary, mean=estimate.mean, standard_error=estimate.standard_error)
-        return sharper, estimate.variance_ratio
-
     def intervals(self) -> list[float]:
         """Every interval that was looked at, in order."""
         return sorted([*self.points, *self.far])
@@ -222,8 +237,7 @@ class _Search:
         """Mean cost (or makespan, where all costs are 0)."""
         if interval in self.far:
             return self.far[interval]
-        point = self.points[interval]
-        return point.cost.mean if self.objective == "cost_usd" else point.makespan.mean
+        return self.points[interval].estimate.mean
 
     def best(self) -> float:
         """The cheapest interval so far; InvalidInputError where no interval lets the job finish."""

@@ -20,6 +20,8 @@ Progress = Callable[[int, int], None]
 _PIECE_SECONDS = 0.03
 """A piece is sized to take about this long: how late Ctrl-C is noticed."""
 _FIRST_PIECE = 16
+_ALONE_SECONDS = 0.003
+"""Less work than this is done by one thread: starting others costs about as much as they would save."""
 _PROGRESS_SECONDS = 0.1
 
 
@@ -70,28 +72,40 @@ def run_in_pieces(piece: Piece, runs: int, *, threads: int, progress: Progress |
     plan = _Plan(runs)
     failures: list[BaseException] = []
 
-    def work(report: Progress | None) -> None:
+    def one_piece(sharing: int) -> float | None:
+        """Seconds per run of the next piece; None when there is none left."""
+        span = plan.take(sharing)
+        if span is None:
+            return None
+        started = time.perf_counter()
+        piece(*span)
+        seconds = time.perf_counter() - started
+        plan.finish(*span, seconds)
+        return seconds / (span[1] - span[0])
+
+    def work(sharing: int, report: Progress | None) -> None:
         reported = time.monotonic()
-        while (span := plan.take(threads)) is not None:
-            started = time.perf_counter()
-            piece(*span)
-            plan.finish(*span, time.perf_counter() - started)
+        while one_piece(sharing) is not None:
             if report is not None and time.monotonic() - reported >= _PROGRESS_SECONDS:
                 reported = time.monotonic()
                 report(plan.prefix, runs)
 
     def work_aside() -> None:
         try:
-            work(None)
+            work(threads, None)
         except BaseException as failure:  # noqa: BLE001 - carried over to the calling thread, which raises it
             failures.append(failure)
             plan.stopped = True
 
-    helpers = [threading.Thread(target=work_aside, daemon=True) for _ in range(min(threads, max(runs, 1)) - 1)]
-    for helper in helpers:
-        helper.start()
+    helpers: list[threading.Thread] = []
     try:
-        work(progress)
+        # The first piece tells whether threads are worth their start; a sweep simulates hundreds of small samples.
+        per_run = one_piece(threads)
+        if per_run is not None and per_run * (runs - plan.prefix) > _ALONE_SECONDS:
+            helpers += [threading.Thread(target=work_aside, daemon=True) for _ in range(threads - 1)]
+        for helper in helpers:
+            helper.start()
+        work(1 + len(helpers), progress)
         for helper in helpers:
             helper.join()
     except KeyboardInterrupt:

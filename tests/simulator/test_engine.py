@@ -17,7 +17,7 @@ import pytest
 
 from harness.errors import InvalidInputError
 from simulator import draws
-from simulator.engine import compiled, layout, philox, simulate_fast, supports
+from simulator.engine import compiled, layout, parallel, philox, simulate_fast, supports
 from simulator.engine.drive import is_plain, kernel_for
 from simulator.engine.flatten import Flat, FlatPrice
 from simulator.engine.parallel import run_in_pieces
@@ -236,8 +236,9 @@ def test_interrupt_keeps_what_is_done() -> None:
     assert done == calls[-1][1] == sum(end - begin for begin, end in calls)
 
 
-def test_a_failure_in_any_thread_is_raised() -> None:
+def test_a_failure_in_any_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """No piece's exception is lost, and the others stop."""
+    monkeypatch.setattr(parallel, "_ALONE_SECONDS", -1.0)  # threads, however short the work
 
     def piece(begin: int, end: int) -> None:
         if begin <= 5000 < end:
@@ -245,6 +246,15 @@ def test_a_failure_in_any_thread_is_raised() -> None:
 
     with pytest.raises(InvalidInputError):
         run_in_pieces(piece, 10_000, threads=3)
+
+
+def test_short_work_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep of hundreds of small samples would spend its time on starting threads."""
+    monkeypatch.setattr(parallel, "_ALONE_SECONDS", math.inf)
+    monkeypatch.setattr(parallel.threading, "Thread", None)
+    done: list[tuple[int, int]] = []
+    assert run_in_pieces(lambda begin, end: done.append((begin, end)), 500, threads=4) == 500
+    assert [begin for begin, _ in done] == [0, *(end for _, end in done[:-1])]
 
 
 def test_progress_ends_with_everything() -> None:
