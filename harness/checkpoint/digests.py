@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol, Self
 
-from harness.checkpoint.durable import start_writing_back
+from harness.checkpoint.durable import reserve, start_writing_back
 from harness.errors import InvalidInputError, did_you_mean
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -119,12 +119,17 @@ class DigestingFile:
     """A new file that digests what passes through it; `finish` makes it survive a power cut.
 
     A context manager; `write`, `tell` and `flush` are what `torch.save` needs.  The disk begins to write while more is
-    still coming.
+    still coming.  `expected_bytes`, no more than will be written, are reserved: OSError when there is no room for them.
     """
 
-    def __init__(self, path: Path, algorithm: str) -> None:
+    def __init__(self, path: Path, algorithm: str, *, expected_bytes: int = 0) -> None:
         # "x": a file is never written over, so that nothing that was vouched for can change under its manifest.
         self._file = path.open("xb", buffering=0)
+        try:
+            reserve(self._file.fileno(), expected_bytes)
+        except OSError:
+            self._file.close()
+            raise
         self._digest = new_digest(algorithm)
         self._begun = 0
         """So many bytes are on their way to the disk."""

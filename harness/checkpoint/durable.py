@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from harness.checkpoint.names import DISCARDED
 
@@ -24,18 +26,32 @@ def fsync_directory(path: Path) -> None:
 
 
 _SYNC_FILE_RANGE_WRITE = 2
+_FALLOC_FL_KEEP_SIZE = 1
 
 
 @functools.cache
-def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+def _libc(name: str, *types: Any) -> Callable[..., int] | None:
+    """A Linux call that Python does not have; None where the C library has none of that name."""
     if not sys.platform.startswith("linux"):
         return None
     try:
-        function = ctypes.CDLL(None).sync_file_range
-    except AttributeError:  # another C library
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except AttributeError:
         return None
-    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    return function
+    function.argtypes = types
+    return cast("Callable[..., int]", function)
+
+
+def reserve(descriptor: int, count: int) -> None:
+    """Take room for `count` bytes of a new file now: they lie together, and a disk that is too full says so first.
+
+    OSError when there is no room; nothing where the file system cannot do it.
+    """
+    function = _libc("fallocate", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if function is not None and count > 0 and function(descriptor, _FALLOC_FL_KEEP_SIZE, 0, count) != 0:
+        number = ctypes.get_errno()
+        if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise OSError(number, os.strerror(number))
 
 
 def start_writing_back(descriptor: int, start: int, count: int) -> None:
@@ -44,7 +60,8 @@ def start_writing_back(descriptor: int, start: int, count: int) -> None:
     The `fsync` that must follow then finds most of the work done: the disk works while the rest is still being written
     to memory.  A hint: where it does not exist, and when it fails, `fsync` does (and reports) everything.
     """
-    if (function := _sync_file_range()) is not None:
+    function = _libc("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    if function is not None:
         function(descriptor, start, count, _SYNC_FILE_RANGE_WRITE)
 
 

@@ -207,7 +207,8 @@ def write_share(
     """Write a rank's share of a component into one new file, digested on the way and forced to disk."""
     name = shard_name(rank)
     results = []
-    with DigestingFile(folder / component / name, algorithm) as file, _without_crc32():
+    size = sum(tensor.nbytes for _, tensor in share)
+    with DigestingFile(folder / component / name, algorithm, expected_bytes=size) as file, _without_crc32():
         for item, tensor in share:
             start = file.tell()
             try:

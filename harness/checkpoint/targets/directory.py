@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.checkpoint.digests import digest_file
-from harness.checkpoint.durable import fsync_directory, start_writing_back, write_new_file
+from harness.checkpoint.durable import fsync_directory, reserve, start_writing_back, write_new_file
 from harness.checkpoint.names import check_relative_path
 from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
 from harness.checkpoint.targets.throttle import Throttle
@@ -43,6 +43,7 @@ class DirectoryTarget:
             return
         with self._explained("write", key), self._arriving(key) as (temporary, final):
             with path.open("rb") as source, temporary.open("xb") as sink:
+                reserve(sink.fileno(), path.stat().st_size)
                 self._copy(source, sink)
                 sink.flush()
                 os.fsync(sink.fileno())
