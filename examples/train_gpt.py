@@ -90,6 +90,11 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def save_result(path: Path, model: nn.Module, **more: float) -> None:
+    """Write the digest of the weights, and what else is worth knowing, as JSON."""
+    path.write_text(json.dumps({**more, "weights_sha256": weights_digest(model)}))
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
@@ -130,7 +135,7 @@ def main() -> None:
             if step % 20 == 0 and run.rank == 0:  # harness
                 print(f"step {step:5d}  loss {loss.item():.4f}", flush=True)
         if args.result and run.rank == 0:  # harness
-            args.result.write_text(json.dumps({"loss": loss.item(), "weights_sha256": weights_digest(plain)}))
+            save_result(args.result, plain, loss=loss.item())
 
 
 if __name__ == "__main__":

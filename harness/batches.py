@@ -89,18 +89,14 @@ class BatchPlan:
 
 
 def plan_batches(
-    config: ElasticConfig, reference_batch_samples: int, *, rank: int, world_size: int, full_world_size: int
+    config: ElasticConfig, reference_batch_samples: int, *, rank: int, world_size: int, reference_world_size: int
 ) -> BatchPlan:
-    """The sharing that `config` asks for.
-
-    `full_world_size` is the size of the whole fleet (MAX nodes × processes): the reference where the config names none.
-    """
+    """The sharing that `config` asks for; `reference_world_size` is what the reference batch was chosen for."""
     if reference_batch_samples < 1:
         raise InvalidInputError("global_batch_samples", reference_batch_samples, "at least 1")
-    reference_world = config.reference_world_size or max(full_world_size, world_size)
     batch = reference_batch_samples
     if config.batch == "follow-world":
-        batch = max(1, reference_batch_samples * world_size // reference_world)
+        batch = max(1, reference_batch_samples * world_size // reference_world_size)
     if batch < world_size:
         raise InvalidInputError(
             "global_batch_samples",
@@ -110,7 +106,7 @@ def plan_batches(
     return BatchPlan(
         reference_batch_samples=reference_batch_samples,
         global_batch_samples=batch,
-        micro_batch_samples=config.micro_batch_samples or -(-reference_batch_samples // reference_world),
+        micro_batch_samples=config.micro_batch_samples or -(-reference_batch_samples // reference_world_size),
         rank=rank,
         world_size=world_size,
     )

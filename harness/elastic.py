@@ -56,15 +56,26 @@ class Elastic:
             for model in filter(None, map(data_parallel, components)):
                 pin_buckets(model)
 
+    @property
+    def reference_world_size(self) -> int:
+        """The config's, else the full fleet."""
+        full = maximum_nodes(self._config) * self._config.torchrun.nproc_per_node
+        return self._config.elastic.reference_world_size or max(full, self._world_size)
+
     def plan_for(self, reference_batch: int, loader: Loader | None) -> BatchPlan:
         """How the samples of a step are shared out at this world size; InvalidInputError when they cannot be."""
-        config, world_size = self._config, self._world_size
-        full = maximum_nodes(config) * config.torchrun.nproc_per_node
+        config = self._config
         plan = plan_batches(
-            config.elastic, reference_batch, rank=self._rank, world_size=world_size, full_world_size=full
+            config.elastic,
+            reference_batch,
+            rank=self._rank,
+            world_size=self._world_size,
+            reference_world_size=self.reference_world_size,
         )
-        if isinstance(loader, StatefulStream):
-            plan = replace(plan, micro_batch_samples=loader.micro_batch_samples)
+        limit = None if loader is None else loader.micro_batch_samples
+        # A stream's batches are what they are; of a dataset the config decides where it says something.
+        if limit is not None and (isinstance(loader, StatefulStream) or config.elastic.micro_batch_samples is None):
+            plan = replace(plan, micro_batch_samples=limit)
         return plan
 
     def begin(

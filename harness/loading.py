@@ -14,7 +14,17 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    get_worker_info,
+)
 
 from harness.batches import BatchPlan
 from harness.data import SampleOrder
@@ -22,6 +32,12 @@ from harness.errors import InvalidInputError
 from harness.randomness import RandomState
 
 _OWN_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "generator")
+_TAKEN_OVER = (
+    "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context",
+    "prefetch_factor", "persistent_workers", "in_order",
+)  # fmt: skip
+# Their order means nothing but "any" or "as it is": the run's own takes their place.
+_REPLACEABLE_SAMPLERS = (RandomSampler, SequentialSampler, DistributedSampler)
 
 
 class Loader(Protocol):
@@ -29,6 +45,10 @@ class Loader(Protocol):
 
     samples: int | None
     """Size of the dataset; None for a stream."""
+
+    @property
+    def micro_batch_samples(self) -> int | None:
+        """At most so many samples in one forward pass; None leaves it to the config."""
 
     def start(self, plan: BatchPlan, order: SampleOrder | None, samples_seen: int, *, seed: int) -> Callable[[], Any]:
         """Begin at a position of the run; the result gives the next micro-batch's data at every call."""
@@ -52,12 +72,16 @@ class _Positions:
 
 
 class _AtPositions(Dataset[Any]):
-    """The dataset by position instead of index.  Each item is made under random streams of its own."""
+    """The dataset by position instead of index.
 
-    def __init__(self, dataset: Any, order: SampleOrder, seed: int) -> None:
-        self._dataset, self._order, self._seed = dataset, order, seed
+    Each item is made under random streams of its own, and so is the batch that `collate` makes of them (which may mask
+    tokens or mix images).
+    """
 
-    def __getitems__(self, positions: list[int]) -> list[Any]:
+    def __init__(self, dataset: Any, order: SampleOrder, seed: int, collate: Callable[[list[Any]], Any]) -> None:
+        self._dataset, self._order, self._seed, self._collate = dataset, order, seed, collate
+
+    def __getitems__(self, positions: list[int]) -> Any:
         """Called by torch's fetcher with a whole micro-batch, in a worker or in the training process."""
         indices = self._order.at(np.asarray(positions, dtype=np.int64)).tolist()
         # In the training process the rank's own streams must come out as they went in.
@@ -67,14 +91,20 @@ class _AtPositions(Dataset[Any]):
         for position, index in zip(positions, indices, strict=True):
             seed_sample(self._seed, position)
             items.append(self._dataset[index])
+        seed_sample(self._seed, positions[0], "collate")
+        batch = self._collate(items)
         if kept is not None and state is not None:
             kept.load_state_dict(state)
-        return items
+        return batch
 
 
-def seed_sample(seed: int, position: int) -> None:
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def seed_sample(seed: int, position: int, purpose: str = "load") -> None:
     """Seed the CPU generators for the sample at `position`: whoever loads it draws the same augmentation."""
-    mixed = random.Random(f"{seed}/load/{position}").getrandbits(63)  # noqa: S311  training, not secrets
+    mixed = random.Random(f"{seed}/{purpose}/{position}").getrandbits(63)  # noqa: S311  training, not secrets
     random.seed(mixed)
     torch.default_generator.manual_seed(mixed)
     if "numpy" in sys.modules:
@@ -85,8 +115,12 @@ class SampleLoader:
     """A map-style dataset in the run's order.  `options` are torch's DataLoader's: num_workers, collate_fn,
     prefetch_factor, pin_memory, worker_init_fn, …; what decides on batches and order is the run's.
 
-    Workers live as long as the run: batches are one stream across epochs, so no epoch waits for them to start.
+    Workers live as long as the run, with ``persistent_workers`` or without: batches are one stream across epochs, so no
+    epoch waits for them to start.  What `collate_fn` draws depends on the micro-batch alone, as what items draw on the
+    sample.
     """
+
+    micro_batch_samples: int | None = None
 
     def __init__(self, dataset: Any, **options: Any) -> None:
         taken = [name for name in _OWN_OPTIONS if name in options]
@@ -99,16 +133,44 @@ class SampleLoader:
             )
         self.samples: int | None = len(dataset)
         self._dataset, self._options = dataset, options
+        self._collate = options.pop("collate_fn", None) or default_collate
         self._batches: Iterator[Any] | None = None
+
+    @classmethod
+    def of(cls, loader: DataLoader[Any]) -> SampleLoader:
+        """What `loader` loads, and how, in the run's order.
+
+        Its ``batch_size``, where it is more than 1, becomes the largest micro-batch.  Its sampler must be one of
+        torch's that mean "shuffled" or "as it is"; InvalidInputError for one whose order has a meaning of its own.
+        """
+        for sampler, kinds in ((loader.sampler, _REPLACEABLE_SAMPLERS), (loader.batch_sampler, (BatchSampler,))):
+            # Torch's own, and torchdata's, which are the same with a state.
+            own = type(sampler).__module__.startswith(("torch.utils.data.", "torchdata."))
+            if sampler is not None and not (own and isinstance(sampler, kinds)):
+                raise InvalidInputError(
+                    "loader",
+                    f"a DataLoader with a {type(sampler).__name__}",
+                    "one without: the run decides on the order",
+                    "take samples more often, or leave them out, in the dataset",
+                )
+        return cls.like(loader, micro_batch_samples=loader.batch_size or 1)
+
+    @classmethod
+    def like(cls, loader: DataLoader[Any], *, micro_batch_samples: int) -> SampleLoader:
+        """As `of`, for trainers' loaders: whatever the sampler, and in micro-batches of this size (1: of any)."""
+        taken = cls(loader.dataset, **{name: getattr(loader, name) for name in _TAKEN_OVER if hasattr(loader, name)})
+        taken.micro_batch_samples = micro_batch_samples if micro_batch_samples > 1 else None
+        return taken
 
     def start(self, plan: BatchPlan, order: SampleOrder | None, samples_seen: int, *, seed: int) -> Callable[[], Any]:
         """As `Loader` says."""
         assert order is not None, "a dataset has an order"
         loader: DataLoader[Any] = DataLoader(
-            _AtPositions(self._dataset, order, seed),
+            _AtPositions(self._dataset, order, seed, self._collate),
             batch_sampler=_Positions(plan, samples_seen),
             # Its own: torch's DataLoader otherwise draws from the rank's stream when it starts.
             generator=torch.Generator().manual_seed(seed),
+            collate_fn=_as_it_is,
             **self._options,
         )
         batches = self._batches = iter(loader)
@@ -117,6 +179,21 @@ class SampleLoader:
     def close(self) -> None:
         """End worker processes."""
         self._batches = None
+
+
+def as_loader(given: Loader | DataLoader[Any]) -> Loader:
+    """`given`, or what the run makes of a torch DataLoader; InvalidInputError for one that it cannot resume."""
+    if not isinstance(given, DataLoader):
+        return given
+    if not isinstance(given.dataset, IterableDataset):
+        return SampleLoader.of(given)
+    if hasattr(given, "state_dict") and given.batch_size:
+        return StatefulStream(given, batch_samples=given.batch_size)
+    raise InvalidInputError(
+        "loader",
+        "a DataLoader over an iterable dataset",
+        "a map-style dataset, or a loader that keeps its own place, such as torchdata's StatefulDataLoader",
+    )
 
 
 class StatefulStream:

@@ -20,6 +20,7 @@ class RandomState:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The state of all generators now."""
@@ -50,6 +51,7 @@ class RandomState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on drawing exactly where `state` was taken; a device state is ignored on another kind of device."""
+        self._loaded = state
         python = state["python"]
         random.setstate(
             (
@@ -69,6 +71,12 @@ class RandomState:
             )
         if "torch_device" in state and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["torch_device"].cpu(), self._device)
+
+    def load_again(self) -> None:
+        """Go back to what was loaded last, whatever has been drawn since; the state is forgotten then."""
+        if self._loaded is not None:
+            self.load_state_dict(self._loaded)
+        self._loaded = None
 
 
 def seed_everything(seed: int, stream: int = 0) -> None:

@@ -24,8 +24,10 @@ from typing import Any, NoReturn, Self
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from harness.attempt import Attempt
+from harness.batches import BatchPlan
 from harness.board import NoticeBoard
 from harness.boundary import Boundary
 from harness.checkpoint.outcomes import RestoredState
@@ -39,7 +41,7 @@ from harness.errors import CheckpointError, InvalidInputError
 from harness.leaving import end_with_error
 from harness.ledger_writer import LedgerWriter, open_ledger
 from harness.listening import Listener, listen
-from harness.loading import Loader, StatefulStream
+from harness.loading import Loader, StatefulStream, as_loader
 from harness.log import configure_logging
 from harness.newcomers import watch_for_newcomers
 from harness.position import Position
@@ -73,7 +75,7 @@ class Run:
         """What was restored; None before `restore` and after a start from nothing."""
         self._components: dict[str, Any] = {}
         self._rng = RandomState(self.device)
-        self._began = False
+        self._began = self._looped = False
         self._in_body = False
         self._position = Position(self.config, self.world_size, attempt.placement.nodes)
         self._elastic = Elastic(self.config, self.rank, self.world_size, self._position)
@@ -185,7 +187,7 @@ class Run:
         *,
         samples: int | None = None,
         global_batch_samples: int | None = None,
-        loader: Loader | None = None,
+        loader: Loader | DataLoader[Any] | None = None,
     ) -> Iterator[Step]:
         """The steps that are left of `total`, each with this rank's part of its global batch.
 
@@ -198,16 +200,16 @@ class Run:
         samples:               size of the dataset; every sample is visited once per epoch.  Not with a loader.
         global_batch_samples:  over all ranks, at the reference world size; `data.global_batch_samples` of the config
                                when not given.  Where it is no multiple of the world size, the loop must use weights.
-        loader:                a `SampleLoader` or a `StatefulStream`, whose batches become `micro.data`.
+        loader:                a torch DataLoader (its batch_size is the largest micro-batch, its order is the run's), a
+                               `SampleLoader` or a `StatefulStream`; its batches become `micro.data`.
 
         A step counts as done when the body of the loop has run for it, by ``break`` too.  Between two steps the run
         saves when it is due, and ends the process when it is interrupted.
         """
-        batch = global_batch_samples or self.config.data.global_batch_samples
-        if batch is None:
-            raise InvalidInputError("global_batch_samples", None, "a number, here or as data.global_batch_samples")
+        batch = self._reference_batch(global_batch_samples)
         if total < 0:
             raise InvalidInputError("total", total, "a number of steps >= 0")
+        loader = None if loader is None else as_loader(loader)
         samples = samples if loader is None else loader.samples
         if samples is None and not isinstance(loader, StatefulStream):
             raise InvalidInputError("samples", None, "the size of the dataset")
@@ -219,6 +221,7 @@ class Run:
         self._position.use_dataset(samples, plan.global_batch_samples, total, self.restored)
         self._elastic.begin(plan, order, loader, self.restored)
         self._ledger = open_ledger(self._attempt, self._position)
+        self._enter_streams()
         self._timer.start()
         while self.step < total:
             self._step = self._elastic.step()
@@ -229,6 +232,35 @@ class Run:
             self._boundary.pass_()
             if self._timer.window_full:
                 self._emit_window()
+
+    def plan(self, global_batch_samples: int | None = None, loader: Loader | None = None) -> BatchPlan:
+        """How `steps` would share out the samples of a step at this world size, for code that must know beforehand."""
+        return self._elastic.plan_for(self._reference_batch(global_batch_samples), loader)
+
+    @property
+    def reference_world_size(self) -> int:
+        """World size that global batch and learning rate are meant for."""
+        return self._elastic.reference_world_size
+
+    def drop_step(self) -> None:
+        """The step in hand is not going to be done, and no other follows: the loop was left in the middle of it."""
+        self._in_body = False
+
+    def _reference_batch(self, given: int | None) -> int:
+        batch = given or self.config.data.global_batch_samples
+        if batch is None:
+            raise InvalidInputError("global_batch_samples", None, "a number, here or as data.global_batch_samples")
+        return batch
+
+    def _enter_streams(self) -> None:
+        """Undo what was drawn since the restore (by loaders, trainers, checks): once, before the first step."""
+        if self._looped:
+            return
+        self._looped = True
+        if self.restored is None:
+            seed_everything(self.config.seed, stream=self.rank + 1)
+        else:
+            self._rng.load_again()
 
     def observe(self, *, loss: torch.Tensor | float) -> None:
         """Remember the loss for telemetry: read once per window, so that no step waits for the device."""
@@ -290,7 +322,7 @@ class Run:
         self._attempt.close(orderly=orderly)
 
     def _state(self) -> dict[str, Any]:
-        # The random state comes last: nothing may draw between its restore and the first step.
+        # The random state comes last: what loading the others draws must not count.
         return {**self._components, RNG: self._rng}
 
     def _step_done(self) -> None:

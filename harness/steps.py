@@ -111,6 +111,11 @@ class Step(_Numbered):
                 yield MicroBatch(indices, part.weight, data)
             self.loaded += 1
 
+    def computes(self, number: int) -> None:
+        """Micro-batch `number` is computed next: for loops that fetch all of a step's before they compute one."""
+        part = self._plan.parts[number]
+        self._begin_samples(part.start, part.stop)
+
     @property
     def complete(self) -> bool:
         """The loop went through all micro-batches (or through none: it did without them)."""

@@ -36,11 +36,15 @@ SMALL = (
     "--corpus-bytes",
     "20000",
 )
+LIBRARY_SMALL = ("--batch", "4", "--context", "16", "--channels", "16", "--corpus-bytes", "600")
+"""For the examples of other libraries: 37 samples, so that an epoch ends within ten steps of 4 or five of 8."""
 
 
 @cache
 def example(name: str = "train_gpt") -> ModuleType:
     """A module of `examples/`, which is no package."""
+    if str(ROOT / "examples") not in sys.path:
+        sys.path.append(str(ROOT / "examples"))  # they import from each other
     spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -87,8 +91,9 @@ def train(
     steps: int,
     extra: tuple[str, ...] = (),
     at_step: Callable[[Run], None] | None = None,
+    script: str = "train_gpt",
 ) -> Outcome:
-    """The example's `main` in this process; `at_step` is called in the body of every step."""
+    """An example's `main` in this process; `at_step` is called in the body of every step."""
     result = config.parent / f"result-{os.environ.get('RANK', '0')}.json"
     result.unlink(missing_ok=True)
     observe, arguments, environment = Run.observe, sys.argv, dict(os.environ)
@@ -99,10 +104,11 @@ def train(
             at_step(run)
 
     Run.observe = observe_and_act  # type: ignore[method-assign]
-    sys.argv = ["train_gpt.py", "--steps", str(steps), "--result", str(result), *SMALL, *extra]
+    small = SMALL if script == "train_gpt" else LIBRARY_SMALL
+    sys.argv = [f"{script}.py", "--steps", str(steps), "--result", str(result), *small, *extra]
     os.environ["HARNESS_CONFIG"] = str(config)
     try:
-        example().main()
+        example(script).main()
         code = 0
     except SystemExit as ended:
         code = int(ended.code or 0)
@@ -114,7 +120,7 @@ def train(
     if not result.exists():
         return Outcome(code, None, None)
     document = json.loads(result.read_text(encoding="utf-8"))
-    return Outcome(code, document["loss"], document["weights_sha256"])
+    return Outcome(code, document.get("loss"), document["weights_sha256"])
 
 
 def sigterm_at(step: int) -> Callable[[Run], None]:
@@ -128,8 +134,19 @@ def sigterm_at(step: int) -> Callable[[Run], None]:
     return act
 
 
+def kill_at(step: int) -> Callable[[Run], None]:
+    """SIGKILL to this process in the body of `step`, when the save in flight is durable: nothing since is saved."""
+
+    def act(run: Run) -> None:
+        if run.step == step:
+            run._attempt.checkpointer.wait(30.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return act
+
+
 def train_rank(rank: int, world_size: int, store: Path, config: Path, options: dict[str, Any]) -> Outcome:
-    """One of several forked ranks, each a node of its own; `interrupt` = (rank, step) gets SIGTERM there."""
+    """One of several forked ranks, nodes of their own; ``interrupt=(rank, step)`` gets SIGTERM there, ``kill`` SIGKILL."""
     os.environ.update(
         RANK=str(rank),
         WORLD_SIZE=str(world_size),
@@ -137,9 +154,14 @@ def train_rank(rank: int, world_size: int, store: Path, config: Path, options: d
         LOCAL_WORLD_SIZE="1",
         GROUP_RANK=str(rank),
         GROUP_WORLD_SIZE=str(world_size),
-        PET_NNODES=str(world_size),
+        PET_NNODES=options.pop("nodes", str(world_size)),
+        MASTER_ADDR="127.0.0.1",  # nobody connects to it: accelerate only looks
+        MASTER_PORT="29500",
     )
     join_group(rank, world_size, store)
-    interrupt = options.pop("interrupt", None)
-    at_step = sigterm_at(interrupt[1]) if interrupt and interrupt[0] == rank else None
+    at_step = None
+    for fault, act in (("interrupt", sigterm_at), ("kill", kill_at)):
+        where = options.pop(fault, None)
+        if where is not None and where[0] == rank:
+            at_step = act(where[1])
     return train(config, at_step=at_step, **options)

@@ -127,16 +127,16 @@ def test_an_uneven_batch_without_weights_is_refused(tmp_path: Path) -> None:
     assert not plan.even
     assert (plan.weight, BatchPlan(7, 7, 7, 1, 2).weight) == (6 / 7, 8 / 7)
     with pytest.raises(InvalidInputError, match="at least 4, one sample for each rank"):
-        plan_batches(ElasticConfig(), 3, rank=0, world_size=4, full_world_size=4)
+        plan_batches(ElasticConfig(), 3, rank=0, world_size=4, reference_world_size=4)
 
 
 def test_memory_per_pass_stays_that_of_the_full_fleet() -> None:
     """A fleet of 8 that shrinks to 3 accumulates: no pass has more samples than at 8."""
     for world in (8, 5, 3, 1):
-        plan = plan_batches(ElasticConfig(), 64, rank=0, world_size=world, full_world_size=8)
+        plan = plan_batches(ElasticConfig(), 64, rank=0, world_size=world, reference_world_size=8)
         assert plan.global_batch_samples == 64
         assert max(part.stop - part.start for part in plan.parts) <= 8
-    follow = plan_batches(ElasticConfig(batch="follow-world"), 64, rank=0, world_size=3, full_world_size=8)
+    follow = plan_batches(ElasticConfig(batch="follow-world"), 64, rank=0, world_size=3, reference_world_size=8)
     assert (follow.global_batch_samples, follow.accumulation_steps) == (24, 1)
     assert follow.learning_rate_factors == {"unchanged": 1.0, "linear": 0.375, "sqrt": 0.375**0.5}
 
