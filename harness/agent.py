@@ -17,6 +17,7 @@ from typing import Any
 from harness.deregister import leave
 from harness.errors import EXIT_BUG, EXIT_INTERRUPTED_RESUMABLE
 from harness.log import configure_logging
+from harness.warning_signals import held_signals, pass_on_to_children
 
 HAND_OUT = "HARNESS_HAND_OUT_RDZV_ID"
 JOIN_SECONDS = "HARNESS_JOIN_SECONDS"
@@ -35,6 +36,7 @@ def main() -> None:
     from torch.distributed.run import main as torchrun
 
     configure_logging(int(os.environ.get("HARNESS_NODE", "0")), None)
+    pass_on_to_children(held_signals(os.environ))
     _leave_when_told()
     try:
         _meet()

@@ -81,13 +81,17 @@ class NoticeBoard:
         )
         self._on_notice(notice, seconds_left)
 
+    def hear_warning(self, number: signal.Signals, *, sent_wall: float | None = None) -> None:
+        """A scheduler's warning, sent at `sent_wall` (None: now); once, however often it comes."""
+        if number in self._warnings and number not in self._warned:
+            self._warned.add(number)
+            deadline = (self._clock.wall() if sent_wall is None else sent_wall) + self._warnings[number]
+            self.hear(Notice(number.name.lower(), "reclaim", deadline, f"received {number.name}"))
+
     def hear_signal(self, number: signal.Signals) -> None:
         """SIGTERM is a notice for this node, SIGINT a wish to stop the whole run, another one a scheduler's warning."""
         if number in self._warnings:
-            if number not in self._warned:
-                self._warned.add(number)
-                deadline = self._clock.wall() + self._warnings[number]
-                self.hear(Notice(number.name.lower(), "reclaim", deadline, f"received {number.name}"))
+            self.hear_warning(number)
             return
         repeated = self.signalled.is_set()
         self.signalled.set()

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,10 +24,12 @@ from harness.agent import ENDPOINT, HAND_OUT, JOIN_SECONDS
 from harness.config import RunConfig, TorchrunConfig, load_run_config
 from harness.directories import resolve_directories, uses_node
 from harness.errors import EXIT_BUG, EXIT_CTRL_C, EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE, InvalidInputError
+from harness.notices.sources import warning_signals
 from harness.preflight import check_machine, environment_for, is_this_machine, split_endpoint
 from harness.processes import adopt_orphans, descendants, die_with_parent, kill_tree, wait_gone
 from harness.status import Status, read_status
 from harness.validation import parse
+from harness.warning_signals import HELD, hold, take
 
 _log = logging.getLogger("harness")
 
@@ -117,10 +119,13 @@ def launch(plan: Plan, *, script: Path) -> int:
 
     For a process of its own: at the end everything below this process is killed, whatever started it.
     """
+    warnings = tuple(warning_signals(plan.config.notices))
+    hold(warnings)
     check_machine(plan.config, script=script, hosts_store=plan.hosts_store)
     launch_id = secrets.token_hex(8)
     environment = environment_for(plan.config_path, node=plan.node, launch_id=launch_id, wall_time=time.time())
     environment["PET_NNODES"] = plan.config.torchrun.nnodes  # the run's minimum, where a flag has changed it
+    environment[HELD] = ",".join(number.name for number in warnings)
     environment[ENDPOINT] = plan.config.torchrun.rdzv_endpoint
     if plan.hand_out_id:
         environment[HAND_OUT] = plan.config.run_id
@@ -137,7 +142,7 @@ def launch(plan: Plan, *, script: Path) -> int:
             preexec_fn=_end_with_launcher,  # noqa: PLW1509  no thread has been started in this process
         )
         grace_seconds = plan.config.torchrun.shutdown_timeout_seconds + KILL_MARGIN_SECONDS
-        code = _wait(agent, signals, grace_seconds, _Waiting(agent.pid, plan.config.torchrun))
+        code = _wait(agent, signals, warnings, grace_seconds, _Waiting(agent.pid, plan.config.torchrun))
     left_behind = wait_gone(kill_tree(os.getpid(), and_root=False), 5.0)
     if left_behind:
         _log.warning("processes that would not end: %s", ", ".join(map(str, left_behind)))
@@ -233,8 +238,17 @@ class _Waiting:
             )
 
 
-def _wait(agent: subprocess.Popen[bytes], signals: _Signals, grace_seconds: float, waiting: _Waiting) -> int:
-    """Until the agent ends: pass the first signal on, kill everything at the second or when the grace is over."""
+def _wait(
+    agent: subprocess.Popen[bytes],
+    signals: _Signals,
+    warnings: Collection[signal.Signals],
+    grace_seconds: float,
+    waiting: _Waiting,
+) -> int:
+    """Until the agent ends: pass the first signal on, kill everything at the second or when the grace is over.
+
+    A scheduler's warning is passed on whenever it comes.
+    """
     passed_on = 0
     deadline: float | None = None
     while True:
@@ -242,6 +256,9 @@ def _wait(agent: subprocess.Popen[bytes], signals: _Signals, grace_seconds: floa
             return agent.wait(timeout=0.1)
         except subprocess.TimeoutExpired:
             waiting.look()
+        if (warned := take(warnings)) is not None:
+            _log.info("%s: passed on to the training processes", warned.name)
+            agent.send_signal(warned)
         if signals.count > passed_on:
             if passed_on == 0:
                 _log.info("stopping: saving first, at most %.0f s; once more to stop at once", grace_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 from harness.attempt import Attempt
@@ -9,6 +10,7 @@ from harness.board import NoticeBoard
 from harness.notices import Notice, NoticeWatcher, open_sources
 from harness.notices.signals import SIGNALS, SignalListener
 from harness.notices.sources import wants_signals, warning_signals
+from harness.warning_signals import warned_before_start
 
 
 class Listener(Protocol):
@@ -33,6 +35,8 @@ def listen(attempt: Attempt, listeners: list[Listener]) -> NoticeBoard:
         shutdown_timeout_seconds=attempt.config.torchrun.shutdown_timeout_seconds,
         warnings=warning_signals(config),
     )
+    if (warned := warned_before_start(os.environ)) is not None:
+        board.hear_warning(warned[0], sent_wall=warned[1])
     signals = (*(SIGNALS if wants_signals(config) else ()), *warning_signals(config))
     if signals:
         listeners.append(SignalListener(board.hear_signal, signals))

@@ -50,6 +50,9 @@ class SignalListener:
         """The wake-up descriptor has told the thread; this only keeps the default action from running."""
 
     def _loop(self) -> None:
+        # What `harness launch` has blocked until somebody is ready for it: in this thread alone, so that processes that
+        # the training script starts still inherit it blocked, and do not die of it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
         while True:
             try:
                 numbers = self._reader.recv(64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -317,9 +318,16 @@ def test_a_killed_launcher_takes_the_job_along(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(480)
-def test_ctrl_c_saves_first_and_the_run_goes_on_later(tmp_path: Path) -> None:
-    """One Ctrl-C on real training: the agreed save, exit 130, nothing left running, and the next launch resumes."""
-    config = write_config(tmp_path, checkpoint={"interval": {"steps": 1000}})
+def test_ctrl_c_saves_first_and_a_schedulers_warning_does_too(tmp_path: Path) -> None:
+    """One Ctrl-C on real training: the agreed save, exit 130, nothing left running, and the next launch resumes.
+
+    That one gets USR1 as Slurm sends it, to every process of the job step: nobody dies of it, and it ends with 75.
+    """
+    config = write_config(
+        tmp_path,
+        checkpoint={"interval": {"steps": 100_000}},
+        notices={"sources": [{"kind": "sigterm"}, {"kind": "signal", "address": "SIGUSR1", "seconds": 90}]},
+    )
     log = tmp_path / "log"
     process = start_launch(config, TRAIN, "--steps", "1000000", *SMALL, log=log, nproc=2)
     until("training", lambda: b"step    20" in log.read_bytes(), process)
@@ -334,9 +342,55 @@ def test_ctrl_c_saves_first_and_the_run_goes_on_later(tmp_path: Path) -> None:
     assert found.durable_step == found.step > 20
     text = log.read_text()
     assert "Traceback" not in text, text
-    resumed = start_launch(config, TRAIN, "--steps", str(found.step + 1), *SMALL, log=log, nproc=2)
-    assert resumed.wait(120) == 0
+    resumed = start_launch(config, TRAIN, "--steps", "1000000", *SMALL, log=log, nproc=2)
+    until("training goes on", lambda: b"  loss " in log.read_bytes(), resumed)
     assert f"restored step-{found.step:09d}" in log.read_text()
+    for pid in (resumed.pid, *descendants(resumed.pid)):
+        os.kill(pid, signal.SIGUSR1)
+    assert resumed.wait(120) == 75, log.read_text()
+    warned = read_status(tmp_path / "node-0" / "telemetry")
+    assert warned is not None
+    assert warned.durable_step == warned.step > found.step
+    assert "received SIGUSR1, 90 s left" in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(480)
+def test_a_warning_waits_until_a_worker_listens(tmp_path: Path) -> None:
+    """To the launcher alone, while the worker still starts: passed on, and heard; the worker's own children live on."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import pathlib, signal, subprocess, sys, threading, time
+            from harness.notices.signals import SignalListener
+            folder = pathlib.Path(sys.argv[1])
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            (folder / "started").touch()
+            while not (folder / "sent").exists():
+                time.sleep(0.02)
+            heard = threading.Semaphore(0)
+            SignalListener(lambda number: heard.release(), (signal.SIGUSR1,))
+            assert heard.acquire(timeout=60)
+            (folder / "heard").touch()
+            assert heard.acquire(timeout=60)
+            assert child.poll() is None
+            child.kill()
+            """
+        )
+    )
+    config = write_config(tmp_path, notices={"sources": [{"kind": "signal", "address": "SIGUSR1"}]})
+    log = tmp_path / "log"
+    process = start_launch(config, script, str(tmp_path), log=log)
+    until("the worker", (tmp_path / "started").exists, process)
+    process.send_signal(signal.SIGUSR1)
+    until("it was passed on", lambda: b"SIGUSR1: passed on" in log.read_bytes(), process)
+    (tmp_path / "sent").touch()
+    until("it was heard", (tmp_path / "heard").exists, process)
+    for pid in (process.pid, *descendants(process.pid)):
+        with contextlib.suppress(ProcessLookupError):  # the worker may have heard it from the agent, and be done
+            os.kill(pid, signal.SIGUSR1)
+    assert process.wait(120) == 0, log.read_text()
 
 
 @pytest.mark.slow
