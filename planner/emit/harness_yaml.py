@@ -209,9 +209,15 @@ class _Builder:
             self._set(
                 "checkpoint.interval.low_seconds",
                 round(plan.interval_low_seconds, 1),
-                "From here to high_seconds no interval can be told from the best: re-tuning moves within it.",
+                "From here to high_seconds no interval can be told from the best: re-tuning moves only to leave it.",
             )
             self._set("checkpoint.interval.high_seconds", round(plan.interval_high_seconds, 1), "")
+        if plan.interval_steps is None and self.completed.wants_optimum:
+            self._set(
+                "checkpoint.interval.retune",
+                True,
+                "Follows the stall, the uploads and the losses that the run measures; false keeps to seconds.",
+            )
         self._set(
             "checkpoint.keep_last", self.completed["checkpoint.keep_last"], "Durable checkpoints kept, as simulated."
         )

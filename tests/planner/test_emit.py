@@ -61,7 +61,8 @@ def test_the_harness_accepts_the_file_and_finds_the_plan_in_it(tmp_path: Path) -
     config = loaded(tmp_path, plan(steps=720))
     assert config.checkpoint.interval.seconds == 1800.0
     assert (config.checkpoint.interval.low_seconds, config.checkpoint.interval.high_seconds) == (900.0, 3600.0)
-    assert config.checkpoint.interval.steps == 720
+    assert (config.checkpoint.interval.steps, config.checkpoint.interval.retune) == (720, False)
+    assert loaded(tmp_path / "by-seconds", plan()).checkpoint.interval.retune
     assert config.torchrun.nnodes == "1:1"
     assert config.torchrun.nproc_per_node == 8
     assert config.torchrun.max_restarts >= 100
@@ -290,4 +291,5 @@ def test_emit_writes_a_scenario_as_it_stands(planner: Planner, tmp_path: Path) -
         "--interval-seconds", "1234", "--runs", "100", "--output", str(tmp_path / "x"), "--json",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert load_run_config(tmp_path / "x" / "harness.yaml").checkpoint.interval.seconds == 1234.0
+    interval = load_run_config(tmp_path / "x" / "harness.yaml").checkpoint.interval
+    assert (interval.seconds, interval.retune) == (1234.0, False)
