@@ -10,7 +10,7 @@ from typing import Literal
 from harness.checkpoint.targets import open_target
 from harness.config import PlanConfig, load_run_config
 from harness.telemetry.reader import FILE_PATTERN, TelemetryFile, read_telemetry
-from harness.telemetry.schema import Measurement, Profile
+from harness.telemetry.schema import AnyEvent, IntervalTuned, Measurement, Profile
 from harness.telemetry.summary import RunSummary, summarize_run
 from harness.validation import StrictModel
 
@@ -110,7 +110,7 @@ def report_document(
         final_loss=summary.final_loss,
         attempts=tuple(_rows(summary)),
         predicted_for=_predicted_for(plan),
-        comparisons=tuple(_comparisons(plan, profile)),
+        comparisons=(*_comparisons(plan, profile), *_retuned(telemetry.events)),
         damaged_lines=telemetry.damaged_lines,
         files=telemetry.files,
         profile=profile,
@@ -168,6 +168,15 @@ def _comparisons(plan: PlanConfig, profile: Profile) -> list[Comparison]:
         row("emergency", "s", plan.emergency_seconds, profile.emergency_seconds),
         row("startup", "s", plan.startup_seconds, profile.startup_seconds),
     ]
+
+
+def _retuned(events: Sequence[AnyEvent]) -> list[Comparison]:
+    """The interval that was planned and the one that re-tuning came to, where it moved."""
+    moves = [event for event in events if isinstance(event, IntervalTuned)]
+    if not moves:
+        return []
+    last = moves[-1].interval_seconds
+    return [Comparison(quantity="interval, re-tuned", unit="s", predicted=moves[0].previous_seconds, measured=last)]
 
 
 def render_report(report: Report) -> str:

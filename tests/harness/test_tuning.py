@@ -13,6 +13,7 @@ from harness.config import IntervalConfig, PlanConfig
 from harness.emergency import SaveSpeeds
 from harness.errors import InvalidInputError
 from harness.policy import exact_exponential_interval_seconds
+from harness.report import render_report, report_document
 from harness.telemetry.reader import read_telemetry
 from harness.telemetry.schema import CheckpointDurable, IntervalTuned
 from harness.timing import StepTimer
@@ -138,3 +139,7 @@ def test_a_run_adapts_and_remembers_its_losses(tmp_path: Path, monkeypatch: pyte
     assert second.fleet_rate_per_hour == pytest.approx(2 / (1 / 36 + second.step / 3600))
     periodic = [e.step for e in events if isinstance(e, CheckpointDurable) and e.reason == "periodic"]
     assert len(periodic) >= 4, "at the planned interval there would be none in 40 steps"
+    report = report_document([tmp_path / "node-0"])
+    row = next(row for row in report.comparisons if row.quantity == "interval, re-tuned")
+    assert (row.predicted, row.measured) == (50.0, changes[-1].interval_seconds)
+    assert "interval, re-tuned" in render_report(report)
