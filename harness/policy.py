@@ -170,9 +170,11 @@ class HazardTable:
 class OnRisk:
     """Save when the work at stake has grown to Young's interval √(2·δ/h) for the fleet's hazard h of this moment.
 
-    Where the hazard changes with age, the density of saves that loses least is √(h/2δ).
+    With n saves per unit of work, saving costs δ·n and an interruption half an interval, h/(2n): together least at
+    n = √(h/2δ), at each age for itself.  For a constant h that is Young's rule.
     Source: Y. Ling, J. Mi, X. Lin, A variational calculus approach to optimal checkpoint placement, IEEE
-    Transactions on Computers 50(7), 2001; for a constant h it is Young's rule.
+    Transactions on Computers 50(7), 2001, pages 699-708: the best density is proportional to the square root of the
+    failure rate, also where that changes with time.
     """
 
     stall_seconds: float

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,13 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
 from harness.checkpoint.backoff import BackOff
-from harness.checkpoint.components import ComponentState, expected_bytes, plan_signature, read_states
+from harness.checkpoint.components import (
+    ComponentState,
+    check_module_matches,
+    expected_bytes,
+    plan_signature,
+    read_states,
+)
 from harness.checkpoint.faults import reach
 from harness.checkpoint.identity import identity_of
 from harness.checkpoint.local import LocalStore
@@ -25,6 +30,7 @@ from harness.checkpoint.place import find_place, open_ranks
 from harness.checkpoint.priority import yield_to_training
 from harness.checkpoint.progress import Progress
 from harness.checkpoint.ranks import agreed, together
+from harness.checkpoint.requests import SaveRequest, check_same
 from harness.checkpoint.restore import Restorer
 from harness.checkpoint.shards import HostBuffers, plan_shares
 from harness.checkpoint.targets.base import Target
@@ -111,6 +117,8 @@ class Checkpointer:
             target=target,
         )
         self._buffers: HostBuffers | None = None
+        self._shapes: dict[str, dict[str, tuple[list[int], str]]] = {}
+        """Of the modules, as `restore` or `prepare` found them."""
         self._thread: threading.Thread | None = None
         self._last: SaveHandle | None = None
         self._fatal: SpotPlannerError | None = None
@@ -139,7 +147,7 @@ class Checkpointer:
         name = checkpoint_name(progress.step, self._generation)
         states: dict[str, ComponentState] = {}
         requests = together(self._ranks, lambda: self._request(components, progress, states))
-        _check_same(requests)
+        check_same(requests)
         busy = any(request.busy for request in requests)
         if self._last is not None and self._last.step == progress.step and (busy or _is_durable(self._last)):
             return self._last
@@ -199,7 +207,7 @@ class Checkpointer:
         """
         started = self._clock.monotonic()
         states: dict[str, ComponentState] = {}
-        agreed(self._ranks, lambda: states.update(read_states(components)))
+        self._enter("restore", components, states)
         restored = self._restorer.restore(components, states)
         if restored is not None:
             if self._place.rank == 0:
@@ -223,7 +231,7 @@ class Checkpointer:
         An optimizer that has not stepped yet has no state; room for what it is going to have is taken as well.
         """
         states: dict[str, ComponentState] = {}
-        agreed(self._ranks, lambda: states.update(read_states(components)))
+        self._enter("prepare", components, states)
         self._join(self._timeout_seconds)
         self._plan(states, reserve_bytes=expected_bytes(components, self._place.world_size))
 
@@ -235,16 +243,29 @@ class Checkpointer:
         except CheckpointError as error:
             logger.warning("%s", error)
 
+    def _enter(self, call: str, components: Mapping[str, Any], states: dict[str, ComponentState]) -> None:
+        """Begin `call` on every rank, filling in the components' `states`."""
+
+        def read() -> str:
+            states.update(read_states(components))
+            return call
+
+        check_same(together(self._ranks, read))
+        self._shapes = {name: state.tensor_shapes() for name, state in states.items() if state.is_module}
+
     def _request(
         self, components: Mapping[str, Any], progress: Progress, states: dict[str, ComponentState]
-    ) -> _Request:
+    ) -> SaveRequest:
         if self._closed:
             raise CheckpointError("this checkpointer is closed")
         if self._fatal is not None:
             raise self._fatal
         states.update(read_states(components))
+        for name, shapes in self._shapes.items():
+            if name in states:
+                check_module_matches(name, states[name].tensors, shapes, where="at the start")
         signature = plan_signature(states)
-        return _Request(
+        return SaveRequest(
             step=progress.step,
             components=tuple(sorted(states)),
             planned=self._buffers is not None and self._buffers.plan.signature == signature,
@@ -254,7 +275,7 @@ class Checkpointer:
             back_off_seconds=self._back_off.seconds_left(self._clock.monotonic()),
         )
 
-    def _why_skip(self, requests: list[_Request]) -> str:
+    def _why_skip(self, requests: list[SaveRequest]) -> str:
         """Why a periodic save is left out; empty when it is not.  From what all ranks know alike."""
         failures = max(request.failures for request in requests)
         if (seconds := max(request.back_off_seconds for request in requests)) > 0.0:
@@ -369,33 +390,6 @@ class Checkpointer:
         except Exception:
             # A report that cannot be written must not fail the save that it reports.
             logger.exception("the event %s could not be reported", event)
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What a rank is about to save."""
-
-    step: int
-    components: tuple[str, ...]
-    planned: bool
-    """The sharing of the writing is planned for exactly these tensors."""
-    busy: bool
-    unfinished: bool
-    """The outcome of the last save is not known yet."""
-    failures: int
-    """Saves that failed in a row."""
-    back_off_seconds: float
-    """Until the next periodic save."""
-
-
-def _check_same(requests: list[_Request]) -> None:
-    for rank, request in enumerate(requests):
-        if (request.step, request.components) != (requests[0].step, requests[0].components):
-            raise CheckpointError(
-                f"the ranks save different things: rank 0 step {requests[0].step} of "
-                f"{', '.join(requests[0].components)}, rank {rank} step {request.step} of "
-                f"{', '.join(request.components)}; call save on every rank at the same step"
-            )
 
 
 def _is_durable(handle: SaveHandle) -> bool:

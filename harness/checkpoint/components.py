@@ -36,6 +36,10 @@ class ComponentState:
         lines = sorted(f"{name} {list(tensor.shape)} {tensor.dtype}\n" for name, tensor in self.tensors.items())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def tensor_shapes(self) -> dict[str, tuple[list[int], str]]:
+        """Name → (global shape, dtype) of the tensors."""
+        return {name: (list(tensor.shape), str(tensor.dtype)) for name, tensor in self.tensors.items()}
+
     def signature(self) -> list[str]:
         """What a plan for writing depends on."""
         return [
@@ -136,14 +140,18 @@ def load_rank_bytes(data: bytes) -> tuple[bytes, dict[str, torch.Tensor]]:
 
 
 def check_module_matches(
-    name: str, mine: Mapping[str, torch.Tensor], stored: Mapping[str, tuple[list[int], str]]
+    name: str,
+    mine: Mapping[str, torch.Tensor],
+    stored: Mapping[str, tuple[list[int], str]],
+    *,
+    where: str = "in the checkpoint",
 ) -> None:
-    """InvalidInputError naming the first tensor in which a module differs from the checkpoint."""
+    """InvalidInputError naming the first tensor in which a module differs from what was found `where`."""
     expected = "the model that this run was started with, or a new run_id for another one"
     for missing in sorted(stored.keys() - mine.keys()):
-        raise InvalidInputError(f"component {name}", f"no tensor {missing}", expected, "the checkpoint has one")
+        raise InvalidInputError(f"component {name}", f"no tensor {missing}", expected, f"there is one {where}")
     for extra in sorted(mine.keys() - stored.keys()):
-        raise InvalidInputError(f"component {name}", f"tensor {extra}", expected, "the checkpoint has none")
+        raise InvalidInputError(f"component {name}", f"tensor {extra}", expected, f"there is none {where}")
     for key, tensor in mine.items():
         shape, dtype = stored[key]
         if (list(tensor.shape), str(tensor.dtype)) != (shape, dtype):
@@ -151,7 +159,7 @@ def check_module_matches(
                 f"component {name}: {key}",
                 f"{list(tensor.shape)} {tensor.dtype}",
                 expected,
-                f"{shape} {dtype} in the checkpoint",
+                f"{shape} {dtype} {where}",
             )
 
 

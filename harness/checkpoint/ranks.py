@@ -49,6 +49,9 @@ class SingleRank:
         return value
 
 
+_ABSENT = "it is gone, or it does not call the checkpointer at this step as the others do"
+
+
 class GroupRanks:
     """The ranks of a process group with a CPU backend."""
 
@@ -62,7 +65,7 @@ class GroupRanks:
         try:
             dist.all_gather_object(values, value, group=self._group)
         except RuntimeError as error:  # gloo's only error type
-            raise PeerLostError(f"a rank did not take part in the checkpoint: {error}") from error
+            raise PeerLostError(f"a rank did not take part in the checkpoint ({_ABSENT}): {error}") from error
         return values  # type: ignore[return-value]  # every slot was filled by the collective
 
     def broadcast(self, value: T) -> T:

@@ -24,8 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from harness.errors import InvalidInputError
 
-Misbehaviour = Literal["none", "error", "garbage", "half", "slow", "unauthorized"]
-MISBEHAVIOURS: tuple[str, ...] = ("none", "error", "garbage", "half", "slow", "unauthorized")
+Misbehaviour = Literal["none", "error", "garbage", "half", "slow", "unauthorized", "missing"]
+MISBEHAVIOURS: tuple[str, ...] = ("none", "error", "garbage", "half", "slow", "unauthorized", "missing")
 SLOW_SECONDS = 3.0
 
 
@@ -140,6 +140,8 @@ class FakeMetadata:
             return Answer(503, b"try again")
         if how == "unauthorized":
             return Answer(401)
+        if how == "missing":
+            return Answer(404)
         if how == "slow":
             time.sleep(SLOW_SECONDS)
         answer = self.answer(method, path, headers)

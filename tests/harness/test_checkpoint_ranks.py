@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,18 +190,30 @@ def test_a_rank_killed_during_a_save_leaves_the_previous_one(tmp_path: Path, vic
     assert [everything for _, everything, _ in results] == [prints[0][1], prints[1][1]]
 
 
-def save_different_steps(rank: int, root: Path, store: Path) -> str:
+def save_different_steps(rank: int, root: Path, store: Path) -> tuple[str, str, str]:
     join_group(rank, 2, store)
     job = Job()
     checkpointer = distributed(make_config(root), rank, 2)
     with pytest.raises(CheckpointError) as caught:
         checkpointer.save(job.components, Progress(step=1 + rank, world_size=2))
-    return str(caught.value)
+    progress = Progress(step=1, world_size=2)
+    calls: list[Callable[[], Any]] = [
+        lambda: checkpointer.save(job.components, progress),
+        lambda: checkpointer.restore(job.components),
+    ]
+    with pytest.raises(CheckpointError) as other:
+        calls[rank]()
+    saved = checkpointer.save(job.components, progress).result(50)
+    checkpointer.close()
+    return str(caught.value), str(other.value), saved.status
 
 
 def test_ranks_that_save_different_steps_are_told(tmp_path: Path) -> None:
-    for message in fork_ranks(2, save_different_steps, tmp_path, tmp_path / "store"):
-        assert "rank 0 step 1 of model, optimizer, rng, scheduler, rank 1 step 2" in message
+    """Another step, or another call at this step: an error on every rank, at once, after which a right call works."""
+    for steps, calls, status in fork_ranks(2, save_different_steps, tmp_path, tmp_path / "store"):
+        assert "rank 0 saves step 1 of model, optimizer, rng, scheduler, rank 1 saves step 2" in steps
+        assert "rank 0 saves step 1 of model, optimizer, rng, scheduler, rank 1 calls restore" in calls
+        assert status == "durable"
 
 
 def fail_on_one_rank(rank: int, root: Path, store: Path) -> tuple[str, str]:

@@ -284,6 +284,19 @@ def test_a_tensor_that_differs_is_named(tmp_path: Path) -> None:
         single(config).restore(Job(width=16).components)
 
 
+def test_a_model_that_changes_shape_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """At the save that finds it; the checkpoints of the model that the run began with stay the newest."""
+    config, job = make_config(tmp_path), Job()
+    checkpointer = single(config)
+    checkpointer.restore(job.components)
+    assert checkpointer.save(job.components, Progress(step=1)).result(30).durable
+    with pytest.raises(InvalidInputError, match=r"0\.weight: got '\[16, 4\].*new run_id for another one \(\[8, 4\]"):
+        checkpointer.save({**job.components, "model": Job(width=16).components["model"]}, Progress(step=2))
+    assert [path.name for path in (tmp_path / "node0" / RUN_ID).glob("*step-*")] == ["step-000000001-g0001"]
+    assert checkpointer.save(job.components, Progress(step=2)).result(30).durable
+    checkpointer.close()
+
+
 def test_missing_and_unknown_components_are_named(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     save_steps(config, 2)

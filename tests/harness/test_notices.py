@@ -166,11 +166,11 @@ def test_azure_hears_only_of_its_own_vm() -> None:
 
 
 @pytest.mark.parametrize("fake", [FakeAwsMetadata, FakeGcpMetadata, FakeAzureMetadata])
-@pytest.mark.parametrize("how", ["error", "unauthorized", "garbage", "half", "slow", "absent"])
+@pytest.mark.parametrize("how", ["error", "unauthorized", "missing", "garbage", "half", "slow", "absent"])
 def test_a_broken_service_disturbs_nothing(
     fake: type[FakeMetadata], how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """5xx, 401, garbage, half a JSON, no answer in time, nobody there: one line in the log, no notice, no exception.
+    """5xx, 401, 404, garbage, half a JSON, no answer in time, nobody there: one line in the log, no notice, no error.
 
     When the service is well again, its notice is heard by the same source.
     """
