@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
+from app.charts.drawing import Drawing, trust_charts, vega_lite
 from app.text import dollars
 from app.text import note as small_print
 
+trust_charts()
 
-def figure_block(title: str, chart: Any, table: pd.DataFrame, *, name: str, alt: str, note: str = "") -> None:
+
+def figure_block(title: str, chart: Drawing, table: pd.DataFrame, *, name: str, alt: str, note: str = "") -> None:
     """Draw it; `name` is the CSV's file name without suffix, and unique on its page."""
     st.subheader(title)
-    st.altair_chart(chart, width="stretch", alt=alt, key=f"chart-{name}")
+    st.vega_lite_chart(vega_lite(chart), width="stretch", alt=alt, key=f"chart-{name}")
     if note:
         small_print(dollars(note))
     with st.expander("The numbers"):

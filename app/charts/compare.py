@@ -53,10 +53,12 @@ def compare_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
     sideways = (
         alt.Chart(data)
         .mark_rule(color=colours.quiet, opacity=0.5)
-        .encode(x="makespan_p5_hours:Q", x2="makespan_p95_hours:Q", y=y)
+        .encode(x=alt.X("makespan_p5_hours:Q"), x2=alt.X2("makespan_p95_hours:Q"), y=y)
     )
     upright = (
-        alt.Chart(data).mark_rule(color=colours.quiet, opacity=0.5).encode(x=x, y="cost_p5_usd:Q", y2="cost_p95_usd:Q")
+        alt.Chart(data)
+        .mark_rule(color=colours.quiet, opacity=0.5)
+        .encode(x=x, y=alt.Y("cost_p5_usd:Q"), y2=alt.Y2("cost_p95_usd:Q"))
     )
     front = (
         alt.Chart(data[data["pareto"]])

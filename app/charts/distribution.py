@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.drawing import Drawing, drawing
+from app.charts.drawing import Drawing, at_pixel, drawing
 from app.charts.palette import palette
 
 HEIGHT = 220
@@ -26,8 +26,8 @@ def distribution_chart(
         .mark_bar(color=colours.main, opacity=0.75, binSpacing=0)
         .encode(
             x=alt.X("from:Q", title=title, scale=alt.Scale(zero=False, nice=False)),
-            x2="to:Q",
-            y2=alt.datum(0),
+            x2=alt.X2("to:Q"),
+            y2=alt.Y2Datum(0),
             y=alt.Y("share_of_runs:Q", title="Share of runs", axis=alt.Axis(format="%", tickCount=4)),
             tooltip=[
                 alt.Tooltip("from:Q", format=",.2f"),
@@ -44,10 +44,10 @@ def distribution_chart(
 
 
 def _line(rows: pd.DataFrame, colour: str, dash: list[int]) -> Drawing:
-    rule = alt.Chart(rows).mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5).encode(x="value:Q")
+    rule = alt.Chart(rows).mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5).encode(x=alt.X("value:Q"))
     name = (
         alt.Chart(rows)
         .mark_text(color=colour, align="left", dx=3, dy=-2, baseline="top", fontSize=11)
-        .encode(x="value:Q", y=alt.value(0), text="name:N")
+        .encode(x=alt.X("value:Q"), y=at_pixel(0), text=alt.Text("name:N"))
     )
     return drawing(alt.layer(rule, name))

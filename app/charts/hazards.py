@@ -22,7 +22,7 @@ def rates_chart(rates: pd.DataFrame, *, dark: bool = False) -> Drawing:
             x=alt.X(
                 "rate_low_per_hour:Q", title=x_title, scale=scale, axis=alt.Axis(format="~g", tickCount=6, grid=False)
             ),
-            x2="rate_high_per_hour:Q",
+            x2=alt.X2("rate_high_per_hour:Q"),
             y=y,
         )
     )
@@ -55,7 +55,12 @@ def survival_chart(curves: pd.DataFrame, *, dark: bool = False) -> Drawing:
     bands = (
         alt.Chart(curves.dropna(subset=["survival_low", "survival_high"]))
         .mark_area(opacity=0.14)
-        .encode(x=x, y=alt.Y("survival_low:Q", title="Share of nodes still there"), y2="survival_high:Q", color=colour)
+        .encode(
+            x=x,
+            y=alt.Y("survival_low:Q", title="Share of nodes still there"),
+            y2=alt.Y2("survival_high:Q"),
+            color=colour,
+        )
     )
     lines = (
         alt.Chart(curves)

@@ -21,11 +21,15 @@ def interval_chart(curve: pd.DataFrame, marks: pd.DataFrame, plateau: pd.DataFra
         axis=alt.Axis(format="~g", tickCount=8, grid=False),
     )
     y_title = "Cost of the job (USD)"
-    band = alt.Chart(plateau).mark_rect(opacity=0.14, color=colours.good).encode(x="low_minutes:Q", x2="high_minutes:Q")
+    band = (
+        alt.Chart(plateau)
+        .mark_rect(opacity=0.14, color=colours.good)
+        .encode(x=alt.X("low_minutes:Q"), x2=alt.X2("high_minutes:Q"))
+    )
     spread = (
         alt.Chart(curve)
         .mark_area(opacity=0.18, color=colours.main)
-        .encode(x=x, y=alt.Y("cost_p5_usd:Q", title=y_title, scale=alt.Scale(zero=False)), y2="cost_p95_usd:Q")
+        .encode(x=x, y=alt.Y("cost_p5_usd:Q", title=y_title, scale=alt.Scale(zero=False)), y2=alt.Y2("cost_p95_usd:Q"))
     )
     mean = (
         alt.Chart(curve)
@@ -45,14 +49,14 @@ def interval_chart(curve: pd.DataFrame, marks: pd.DataFrame, plateau: pd.DataFra
     error = (
         alt.Chart(curve)
         .mark_rule(color=colours.main, strokeWidth=1.5)
-        .encode(x=x, y="cost_low_usd:Q", y2="cost_high_usd:Q")
+        .encode(x=x, y=alt.Y("cost_low_usd:Q"), y2=alt.Y2("cost_high_usd:Q"))
     )
     points = (
         alt.Chart(marks)
         .mark_point(size=110, filled=True, opacity=1.0)
         .encode(
             x=x,
-            y="cost_mean_usd:Q",
+            y=alt.Y("cost_mean_usd:Q"),
             color=alt.Color(
                 "rule:N",
                 title=None,

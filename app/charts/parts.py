@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.drawing import Drawing, drawing
+from app.charts.drawing import Drawing, at_pixel, drawing
 from app.charts.palette import part_colours
 
 
@@ -23,8 +23,8 @@ def parts_chart(
             .mark_bar(height=34, stroke="#0E1117" if dark else "white", strokeWidth=0.8)
             .encode(
                 x=alt.X("from:Q", title=title, scale=alt.Scale(nice=False)),
-                x2="to:Q",
-                y=alt.value(24),
+                x2=alt.X2("to:Q"),
+                y=at_pixel(24),
                 color=alt.Color(
                     "part:N",
                     title=None,

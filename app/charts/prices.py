@@ -55,6 +55,6 @@ def price_now_chart(prices: pd.DataFrame, *, dark: bool = False) -> Drawing:
     on_demand = (
         alt.Chart(prices.dropna(subset=["on_demand_usd_per_hour"]))
         .mark_tick(thickness=3, color=colours.quiet)
-        .encode(x="on_demand_usd_per_hour:Q", y=y)
+        .encode(x=alt.X("on_demand_usd_per_hour:Q"), y=y)
     )
     return drawing(alt.layer(on_demand, spot).properties(height=90 + 22 * len(prices)))

@@ -21,7 +21,7 @@ def steps_chart(steps: pd.DataFrame, happenings: pd.DataFrame, *, dark: bool = F
         .encode(
             x=x,
             y=alt.Y("step:Q", title="Step"),
-            detail="attempt:N",
+            detail=alt.Detail("attempt:N"),
             tooltip=[
                 alt.Tooltip("step:Q"),
                 alt.Tooltip("wall_minutes:Q", title="minutes", format=".2f"),
@@ -38,7 +38,7 @@ def steps_chart(steps: pd.DataFrame, happenings: pd.DataFrame, *, dark: bool = F
         .mark_point(filled=True, size=80, opacity=0.95)
         .encode(
             x=x,
-            y="step:Q",
+            y=alt.Y("step:Q"),
             color=alt.Color(
                 "what:N",
                 title=None,

@@ -38,7 +38,7 @@ def progress_chart(
     shade = (
         alt.Chart(pd.DataFrame([{"from": window[0], "to": window[1]}]))
         .mark_rect(color=colours.good, opacity=0.15)
-        .encode(x="from:Q", x2="to:Q")
+        .encode(x=alt.X("from:Q"), x2=alt.X2("to:Q"))
     )
     line = (
         alt.Chart(progress)
@@ -91,7 +91,7 @@ def window_chart(
                 title="Hours since the first request",
                 scale=alt.Scale(domain=[low, high], nice=False),
             ),
-            x2="end_hours:Q",
+            x2=alt.X2("end_hours:Q"),
             y=alt.Y("lane:N", title=None, scale=alt.Scale(domain=lanes), axis=alt.Axis(ticks=False)),
             color=alt.Color(
                 "phase:N",
@@ -124,8 +124,8 @@ def _points(marks: pd.DataFrame, dark: bool) -> alt.Chart:
         alt.Chart(marks)
         .mark_point(size=80, filled=True, opacity=0.95)
         .encode(
-            x="at_hours:Q",
-            y="progress_hours:Q",
+            x=alt.X("at_hours:Q"),
+            y=alt.Y("progress_hours:Q"),
             color=alt.Color(
                 "what:N",
                 title=None,
@@ -146,8 +146,8 @@ def _lane(marks: pd.DataFrame, dark: bool) -> alt.Chart:
         alt.Chart(marks)
         .mark_point(size=90, filled=True, opacity=0.9, color=palette(dark).text)
         .encode(
-            x="at_hours:Q",
-            y="lane:N",
+            x=alt.X("at_hours:Q"),
+            y=alt.Y("lane:N"),
             shape=alt.Shape(
                 "what:N",
                 title=None,

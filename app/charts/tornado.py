@@ -41,7 +41,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
             ],
         )
     )
-    zero = alt.Chart(pd.DataFrame([{"at": 0.0}])).mark_rule(color=colours.text).encode(x="at:Q")
+    zero = alt.Chart(pd.DataFrame([{"at": 0.0}])).mark_rule(color=colours.text).encode(x=alt.X("at:Q"))
     return drawing(alt.layer(bars, zero).properties(height=120 + 28 * len(order)))
 
 
@@ -56,7 +56,7 @@ def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
         axis=alt.Axis(labelLimit=250, ticks=False),
     )
     x = alt.X("regret_percent:Q", title="Regret (%)")
-    sticks = alt.Chart(data).mark_rule(color=colours.quiet, strokeWidth=2).encode(x=x, x2=alt.datum(0), y=y)
+    sticks = alt.Chart(data).mark_rule(color=colours.quiet, strokeWidth=2).encode(x=x, x2=alt.X2Datum(0), y=y)
     dots = (
         alt.Chart(data)
         .mark_point(filled=True, size=90, opacity=1.0, color=colours.accent)

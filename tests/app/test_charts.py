@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from app.charts import compare, distribution, hazards, interval, parts, prices, timeline, tornado
-from app.charts.drawing import Drawing
+from app.charts.drawing import Drawing, vega_lite
 from app.charts.palette import DARK, LIGHT, PART_ORDER, part_colours
 from app.figures import FIGURES, figure_svg
 from planner.views import market, tables
@@ -51,6 +51,25 @@ def test_every_chart_is_a_valid_vega_lite_document(plan: Plan) -> None:
     for name, made in drawings(plan, dark=False).items():
         document = made.to_dict()
         assert document["$schema"].startswith("https://vega.github.io"), name
+        sent = vega_lite(made)
+        assert sent["datasets"], name
+        assert list(sent["datasets"]) == [f"table{i}" for i in range(len(sent["datasets"]))], name
+
+
+def test_another_answer_is_the_same_chart_with_other_tables(plan: Plan) -> None:
+    """The browser keeps a chart whose document is the same, and exchanges its tables."""
+    best = plan.best
+    several = [
+        vega_lite(
+            distribution.distribution_chart(
+                tables.distribution(values), tables.quantiles(best.cost_usd), title="Cost (USD)"
+            )
+        )
+        for values in (best.costs, 2.0 * best.costs)
+    ]
+    frames = [document.pop("datasets") for document in several]
+    assert several[0] == several[1]
+    assert not frames[0]["table0"].equals(frames[1]["table0"])
 
 
 def luminance(colour: str) -> float:
