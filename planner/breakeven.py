@@ -23,8 +23,10 @@ INTERRUPTIONS = 20_000
 """Simulated interruptions per rate and interval: many runs at low rates, few (long ones) at high rates."""
 GRID = 2.0 ** (1.0 / 4.0)
 """Ratio of neighbouring rates."""
-LONGEST = 30.0
+LONGEST = 10.0
 """A job that takes this many times its work is given up: no rate up to there makes spot dearer."""
+_HOPELESS = 2.0
+"""A single run that takes this many times more than that is enough to give a rate up."""
 _MOST_DOUBLINGS = 16
 
 
@@ -111,10 +113,16 @@ class BreakEven:
         assert lifetime is not None
         best: tuple[float, float, float] | None = None
         count = min(MOST_RUNS, max(FEWEST_RUNS, round(INTERRUPTIONS / (1.0 + rate * spec.work_hours * spec.nodes))))
-        for factor in (0.5, 1.0, 2.0):
+        for factor in (1.0, 0.5, 2.0):
             interval = min(spec.interval_hours * factor * math.sqrt(base / rate), spec.work_hours)
             trial = with_lifetime(spec, lifetime, interval_hours=interval)
             try:
+                # One run first: at rates where next to nothing gets done, each takes as long as all others together.
+                pilot = simulate(trial, runs=1, seed=0)
+                if float(pilot.makespan_hours[0]) > _HOPELESS * LONGEST * spec.work_hours:
+                    if factor == 1.0:
+                        return None
+                    continue
                 runs = simulate(trial, runs=count, seed=0)
             except InvalidInputError:  # a job that cannot finish at this rate
                 continue

@@ -260,6 +260,7 @@ def _other_hazard(row: OtherHazard) -> dict[str, Any]:
         "plan_cost_usd": row.plan_cost_usd,
         "plan_makespan_hours": row.plan_makespan_hours,
         "regret_fraction": row.regret_fraction,
+        "knows_plan": row.knows_plan,
     }
 
 

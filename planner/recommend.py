@@ -16,12 +16,14 @@ from planner.catalogue import OLD_PRICE, REGION_LEVEL, SNAPSHOT_PRICE, Offer
 from planner.completion import Knowledge
 from planner.evaluate import Candidate, Effort, broad_effort, evaluate
 from planner.hazards import FLAGS as HAZARD_FLAGS
+from planner.influence import Influence, influences
 from planner.layers import Layered
 from planner.places import Place, Rejected
 from planner.prices.records import LiveAnswer
 from planner.ranking import COST, Objective, best_of, if_real, pareto_set, ranked, ties
+from planner.robust import RobustInterval, robust_interval
 from planner.selection import Selection
-from planner.sensitivity import Influence, OtherHazard, RobustInterval, influences, other_hazards, robust_interval
+from planner.sensitivity import OtherHazard, other_hazards
 from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
 
 Say = Callable[[str, int, int], None]
@@ -119,11 +121,15 @@ def recommend(
             if best.spec.first_hour_refund:
                 without_refund = search.rate_per_hour(best, refund=False)
             influence = influences(best)
-            say("other interruption rates")(0, 1)
-            rivals = [
-                place for place in places if place.instance == best.completed.instance and place.nodes == best.nodes
-            ]
-            sensitivity = other_hazards(layered, knowledge, rivals, best)
+            sensitivity = other_hazards(
+                layered,
+                knowledge,
+                places,
+                best,
+                order,
+                objective=objective,
+                progress=say("other interruption rates"),
+            )
             robust = robust_interval(best, sensitivity)
     except KeyboardInterrupt:
         complete = False
@@ -217,6 +223,15 @@ def _cheapest_on_demand(places: Sequence[Place], best: Candidate) -> Offer | Non
     return min(offers, key=lambda offer: offer.on_demand_usd_per_hour or 0.0, default=None)
 
 
+def _emergency_verdict(best: Candidate) -> str:
+    """Why an emergency save does not fit, in the plan's own numbers: the user's where some were given."""
+    derived, needed = best.completed.derived, best.completed["checkpoint.emergency_seconds"]
+    if derived is not None and derived.emergency_seconds == needed:
+        return derived.emergency_verdict
+    notice = best.completed["notice.seconds"]
+    return f"an emergency save needs {needed:.0f} s of the {notice:.0f} s notice: it does not fit"
+
+
 def warnings_about(best: Candidate, odd: Candidate | None, sensitivity: Sequence[OtherHazard] = ()) -> tuple[str, ...]:
     """What a person should know before spending money on this."""
     warnings: list[str] = []
@@ -230,10 +245,10 @@ def warnings_about(best: Candidate, odd: Candidate | None, sensitivity: Sequence
     if best.savings_fraction is not None and best.savings_fraction <= 0.0:
         warnings.append("spot is expected to cost more than on-demand: do not use it for this job")
     if not best.emergency_fits and best.completed.derived is not None:
-        warnings.append(best.completed.derived.emergency_verdict)
+        warnings.append(_emergency_verdict(best))
     warnings += [PRICE_FLAGS[flag] for flag in (OLD_PRICE, SNAPSHOT_PRICE, REGION_LEVEL) if flag in best.offer.flags]
     warnings += [f"interruption rate: {HAZARD_FLAGS[flag]}" for flag in best.flags if flag in HAZARD_FLAGS]
-    rates = [row.rate_per_hour for row in sensitivity if row.rate_per_hour > 0.0]
+    rates = [row.rate_per_hour for row in sensitivity if row.knows_plan and row.rate_per_hour > 0.0]
     if best.completed.hazard is not None and rates:
         rates.append(best.completed.hazard.rate_per_hour)
         if max(rates) >= 10.0 * min(rates):

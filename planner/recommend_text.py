@@ -10,11 +10,12 @@ from rich.console import Console
 from planner import render
 from planner.catalogue import SNAPSHOT_PRICE
 from planner.evaluate import Candidate
+from planner.influence import Influence
 from planner.prices.records import LiveAnswer
 from planner.ranking import is_starred
 from planner.recommend import Recommendation
 from planner.render import Column
-from planner.sensitivity import Influence, OtherHazard
+from planner.sensitivity import OtherHazard
 from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
 from simulator.statistics import Proportion
 
@@ -241,27 +242,38 @@ def _chance(chance: Proportion) -> str:
 
 
 def _print_sensitivity(out: Console, found: Recommendation) -> None:
+    best, hazard = found.best, found.best.completed.hazard
+    several = len({candidate.offer.instance for candidate in found.candidates}) > 1
+    time = any(row.minimise == "time" for row in found.sensitivity)
     columns = (
         Column("If the truth is", wrap=True),
         Column("Rate/h", right=True),
-        Column("Best zone"),
-        Column("Save every", right=True),
-        Column("Cost", right=True),
-        Column("This plan", right=True),
+        Column("Best" if several else "Best zone"),
+        Column("Save" if several else "Save every", right=True),
+        Column("Done" if time else "Cost", right=True),
+        *(() if several else (Column("This plan", right=True),)),
         Column("Regret", right=True),
     )
-    best = found.best
-    hazard = best.completed.hazard
+    value = render.hours(best.makespan_hours.mean) if time else render.usd(best.cost_usd.mean)
     first = (
         f"> {hazard.name if hazard else 'given'} (used)",
         f"{best.completed['market.rate_per_hour']:.2g}",
-        best.offer.place,
+        _type_and_place(best.offer.instance, best.offer.place) if several else best.offer.place,
         render.duration(best.interval.hours * 3600),
-        render.usd(best.cost_usd.mean),
-        render.usd(best.cost_usd.mean),
+        value,
+        *(() if several else (value,)),
         "",
     )
-    out.print(render.table(columns, (first, *(_sensitivity_row(row) for row in found.sensitivity))))
+    idle = [row for row in found.sensitivity if not row.knows_plan and row.regret_fraction < 0.0005]
+    shown = [row for row in found.sensitivity if row not in idle]
+    out.print(render.table(columns, (first, *(_sensitivity_row(row, several, time) for row in shown))))
+    if any(not row.knows_plan for row in shown):
+        render.paragraph(
+            out, f"(others): says nothing new about {best.offer.instance}, but about other types; theirs is the rate."
+        )
+    if idle:
+        names = ", ".join(row.name for row in idle)
+        render.paragraph(out, f"Of other types only, and none of them would be better then: {names}.")
     robust = found.robust
     if robust is not None and robust.worst_regret_fraction < robust.plan_worst_regret_fraction - 0.0005:
         render.paragraph(
@@ -272,13 +284,20 @@ def _print_sensitivity(out: Console, found: Recommendation) -> None:
         )
 
 
-def _sensitivity_row(row: OtherHazard) -> tuple[str, ...]:
+def _sensitivity_row(row: OtherHazard, several: bool, time: bool) -> tuple[str, ...]:
+    place = row.zone or row.region
+    values = (row.best_makespan_hours, row.plan_makespan_hours) if time else (row.best_cost_usd, row.plan_cost_usd)
+    best, plan = (render.hours(value) if time else render.usd(value) for value in values)
     return (
-        f"  {row.name}",
+        f"  {row.name}" + ("" if row.knows_plan else " (others)"),
         f"{row.rate_per_hour:.2g}",
-        row.zone or row.region,
+        _type_and_place(row.instance, place) if several else place,
         render.duration(row.interval_hours * 3600),
-        render.usd(row.best_cost_usd),
-        render.usd(row.plan_cost_usd),
+        best,
+        *(() if several else (plan,)),
         f"+{100 * max(0.0, row.regret_fraction):.1f}%",
     )
+
+
+def _type_and_place(instance: str, place: str) -> str:
+    return f"{instance.removeprefix('Standard_')} {place}"

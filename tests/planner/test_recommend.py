@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from planner.catalogue import load_catalogue
 from planner.completion import Completed, Knowledge, complete
 from planner.documents import schema_path
 from planner.evaluate import Candidate, evaluate, on_demand
+from planner.influence import influences
 from planner.layers import Layered, layer
 from planner.places import Place, Rejected, find_places
 from planner.ranking import best_of, cannot_be_told, if_real, ranked
-from planner.sensitivity import influences, other_hazards, robust_interval
+from planner.robust import robust_interval
+from planner.sensitivity import other_hazards
 from simulator.simulate import simulate
 from simulator.spec import PriceSeries
 from tests.planner.conftest import Outcome
@@ -203,7 +206,7 @@ def test_the_robust_interval_is_no_worse_than_the_plans_own() -> None:
     """Its worst regret is least by construction, and both are regrets."""
     layered, places, _ = found_places({**P4D, "fleet": {"instance": "p4d.24xlarge", "zone": "use1-az2"}})
     (best,) = evaluate(layered, KNOWLEDGE, places).candidates
-    found = robust_interval(best, other_hazards(layered, KNOWLEDGE, places, best))
+    found = robust_interval(best, other_hazards(layered, KNOWLEDGE, places, best, [best]))
     assert found is not None
     assert 0.0 <= found.worst_regret_fraction <= found.plan_worst_regret_fraction
 
@@ -237,7 +240,7 @@ def test_other_sources_recommend_their_own_and_regret_is_never_negative(
     layered, places, candidates = p4d
     best = best_of(candidates)
     assert best is not None
-    rows = other_hazards(layered, KNOWLEDGE, places, best)
+    rows = other_hazards(layered, KNOWLEDGE, places, best, candidates)
     assert len(rows) >= 3
     for row in rows:
         assert row.regret_fraction >= 0.0
@@ -293,3 +296,26 @@ def test_constant_price_specs_are_what_groups_share(p4d: tuple[Layered, list[Pla
     _, _, candidates = p4d
     assert len({id(candidate.runs) for candidate in candidates}) < len(candidates) / 3
     assert candidates[0].runs.spec.price == PriceSeries.constant(1.0)
+
+
+def test_another_source_can_recommend_another_type(planner: Planner) -> None:
+    """A100:8: p4de is cheaper while the article's rate holds for p4d; by the provider's band p4d is, and it says so.
+
+    Without notices and with three hours to start, p4d's rate of 0.16 an hour costs more than p4de's higher price.
+    """
+    outcome = planner(
+        "recommend", "--accelerator", "A100:8", "--reference", "p4d.24xlarge", "--provider", "aws", "--work-hours",
+        "100", "--checkpoint-gib", "50", "--runs", "500", "--notice-success", "0", "--startup-seconds", "10800",
+        "--stall-seconds", "300", "--no-first-hour-refund", "--json",
+    )  # fmt: skip
+    document = json.loads(outcome.out)
+    jsonschema.validate(document, json.loads(schema_path("recommend").read_text(encoding="utf-8")))
+    best = document["recommendation"]
+    rows = {row["hazard"]: row for row in document["sensitivity"]}
+    assert best["instance"] == "p4de.24xlarge"
+    other = rows["spot-advisor-other-regions"]
+    assert (other["instance"], other["knows_plan"]) == ("p4d.24xlarge", False)
+    assert other["regret_fraction"] > 0.02
+    assert other["plan_cost_usd"] == pytest.approx(best["cost_usd"]["mean"], rel=0.01)
+    assert all(row["regret_fraction"] >= 0.0 for row in rows.values())
+    assert any(re.search(r"needs 35\d s of the 120 s notice: it does not fit", row) for row in document["warnings"])

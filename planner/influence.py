@@ -1,0 +1,108 @@
+"""What the answer hangs on: each uncertain value of the plan doubled, on the same simulated fates."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import InvalidInputError
+from planner.completion import Completed
+from planner.distributions import at_rate
+from planner.evaluate import Candidate, costs_of
+from simulator.provision import ConstantProvision
+from simulator.simulate import simulate
+from simulator.spec import Spec
+
+RUNS = 2_000
+"""Simulated runs of each change: the differences are paired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """One value changed: by how much the plan's expected cost and makespan move."""
+
+    name: str
+    value: Any
+    unit: str
+    changed_to: str
+    cost_fraction: float
+    """Change of the expected cost as a fraction of it."""
+    makespan_hours: float
+    """Change of the expected makespan."""
+    source: str
+    as_of: str
+
+
+_DOUBLED = (
+    ("market.rate_per_hour", None),
+    ("market.provision_hours", None),
+    ("checkpoint.stall_seconds", "stall_hours"),
+    ("checkpoint.persist_seconds", "persist_hours"),
+    ("checkpoint.emergency_seconds", "emergency_hours"),
+    ("restart.startup_seconds", "startup_hours"),
+)
+
+
+def influences(best: Candidate) -> tuple[Influence, ...]:
+    """The plan with each uncertain value doubled (notices: never acted on), largest change of cost first.
+
+    Same fates, same interval: the differences are of the values, not of luck.
+    """
+    completed, spec = best.completed, best.spec
+    seed = completed.seed
+    base = simulate(spec, runs=RUNS, seed=seed)
+    base_cost, base_makespan = float(costs_of(completed, base).mean()), float(base.makespan_hours.mean())
+    spot = float((base.billed_hours - base.on_demand_hours).mean()) * best.spot_usd_per_hour
+    rows: list[Influence] = [
+        _influence(completed, "market.spot_usd_per_hour", "doubled", spot / base_cost if base_cost else 0.0, 0.0)
+    ]
+    for path, changed_to, changed in _changes(completed, spec):
+        try:
+            runs = simulate(changed, runs=RUNS, seed=seed)
+        except InvalidInputError:  # doubled, the job cannot finish at all
+            rows.append(_influence(completed, path, changed_to, float("inf"), float("inf")))
+            continue
+        cost = float(costs_of(completed, runs).mean()) / base_cost - 1.0
+        rows.append(_influence(completed, path, changed_to, cost, float(runs.makespan_hours.mean()) - base_makespan))
+    return tuple(sorted(rows, key=lambda row: -abs(row.cost_fraction)))
+
+
+def _changes(completed: Completed, spec: Spec) -> list[tuple[str, str, Spec]]:
+    changes: list[tuple[str, str, Spec]] = []
+    for path, name in _DOUBLED:
+        if name is not None:
+            value = getattr(spec, name)
+            if value > 0.0:
+                changes.append((path, "doubled", dataclasses.replace(spec, **{name: 2.0 * value})))
+        elif path == "market.rate_per_hour":
+            rate = completed[path]
+            lifetime = at_rate(spec.lifetime, rate, 2.0 * rate) if rate > 0.0 else None
+            if lifetime is not None:
+                changes.append((path, "doubled", dataclasses.replace(spec, lifetime=lifetime)))
+        else:
+            if isinstance(spec.provision, ConstantProvision) and spec.provision.hours > 0.0:
+                twice = ConstantProvision(2.0 * spec.provision.hours)
+                changes.append((path, "doubled", dataclasses.replace(spec, provision=twice)))
+    if spec.first_hour_refund:
+        changes.append(("market.first_hour_refund", "none", dataclasses.replace(spec, first_hour_refund=False)))
+    if spec.notice_success > 0.0:
+        changes.append(("notice.success", "never", dataclasses.replace(spec, notice_success=0.0)))
+    return changes
+
+
+def _influence(
+    completed: Completed, path: str, changed_to: str, cost_fraction: float, makespan_hours: float
+) -> Influence:
+    value = completed.values[path]
+    stated = value.assumption
+    return Influence(
+        name=stated.name if stated else path.split(".")[-1],
+        value=value.value,
+        unit=stated.unit if stated else "",
+        changed_to=changed_to,
+        cost_fraction=cost_fraction,
+        makespan_hours=makespan_hours,
+        source=stated.source if stated else value.origin,
+        as_of=stated.as_of if stated else "",
+    )
