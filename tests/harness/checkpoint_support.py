@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import nn
 
 from harness.checkpoint import Checkpointer, Progress, Target, claim_generation, open_target
+from harness.clock import Clock
 from harness.config import RunConfig
 
 RUN_ID = "demo"
@@ -117,7 +118,7 @@ def make_config(root: Path, remote: str | None = None, run_id: str = RUN_ID, **c
 
 def single(
     config: RunConfig, *, attempt: str = "attempt", target: Target | None = None, generation: int | None = None,
-    on_event: Callable[[str, Mapping[str, object]], None] | None = None,
+    clock: Clock | None = None, on_event: Callable[[str, Mapping[str, object]], None] | None = None,
 ) -> Checkpointer:  # fmt: skip
     """A checkpointer of a one-process job that has claimed the next generation."""
     target = target or open_target(config.checkpoint.remote, endpoint_url=config.checkpoint.s3_endpoint_url)
@@ -129,6 +130,7 @@ def single(
         local_rank=0,
         target=target,
         generation=generation or claim_generation(target, config.run_id, attempt),
+        clock=clock,
         on_event=on_event,
     )
 

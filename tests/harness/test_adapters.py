@@ -72,3 +72,9 @@ def killed_interrupted_shrunk_and_grown(tmp_path: Path, script: str) -> None:
 def test_hugging_face_trainer(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     killed_interrupted_shrunk_and_grown(tmp_path, "train_huggingface")
+
+
+def test_lightning_trainer(tmp_path: Path) -> None:
+    """Epochs of five steps, with a validation and a schedule's step at their ends: all in the weights."""
+    pytest.importorskip("lightning")
+    killed_interrupted_shrunk_and_grown(tmp_path, "train_lightning")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.chaos.drive import Verdict
 from harness.chaos.interruptions import Interruption, parse_position
+from harness.chaos.judge import Verdict
 from harness.errors import InvalidInputError
 from harness.validation import parse
 from tests.harness.run_support import SMALL, TRAIN, write_config

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from harness.checkpoint import Progress, claim_generation, open_target
+from harness.checkpoint import Progress
 from harness.checkpoint.backoff import LONGEST_SECONDS, BackOff
-from harness.checkpoint.checkpointer import Checkpointer
 from harness.checkpoint.inspect import verify_checkpoints
 from harness.clock import FakeClock
 from harness.telemetry.reader import read_telemetry
@@ -69,7 +68,7 @@ def test_a_disk_that_refuses(tmp_path: Path, place: str, trouble: str) -> None:
     disk = tmp_path / place
     with small_disk(disk):
         config, clock, events = make_config(tmp_path, keep_last=1, keep_last_local=1), FakeClock(), Events()
-        job, checkpointer = Job(width=WIDTH), with_clock(config, clock, events)
+        job, checkpointer = Job(width=WIDTH), single(config, clock=clock, on_event=events)
         checkpointer.restore(job.components)
 
         def save(step: int, reason: str = "periodic") -> tuple[str, bool]:
@@ -103,15 +102,6 @@ def test_a_disk_that_refuses(tmp_path: Path, place: str, trouble: str) -> None:
         restored = single(config).restore(fresh.components)
         assert restored is not None
         assert (restored.step, fresh.fingerprint()) == (7, fingerprint)
-
-
-def with_clock(config: Any, clock: FakeClock, events: Events) -> Checkpointer:
-    """As `single`, on a clock that stands still."""
-    target = open_target(config.checkpoint.remote)
-    return Checkpointer(
-        config, node_rank=0, rank=0, world_size=1, local_rank=0, target=target,
-        generation=claim_generation(target, config.run_id, "attempt"), clock=clock, on_event=events,
-    )  # fmt: skip
 
 
 def test_a_file_that_may_not_grow_fails_the_save_only(tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ from torch import nn
 
 from harness.checkpoint import Progress, claim_generation, open_target
 from harness.checkpoint.faults import installed
+from harness.clock import FakeClock
 from harness.errors import CheckpointError, ExternalServiceError, FencedError, InvalidInputError
+from harness.telemetry.reader import read_telemetry
+from harness.telemetry.schema import CheckpointSkipped, CheckpointStarted
+from harness.telemetry.writer import TelemetryWriter
 from tests.harness.checkpoint_support import RUN_ID, Events, Job, make_config, save_steps, single
 from tests.harness.fault_proxy import Fault, FaultProxy
 
@@ -470,13 +474,24 @@ def test_the_memory_for_an_optimizers_state_is_taken_before_its_first_step(tmp_p
     assert shard.stat().st_size < 1.01 * 4 * 1024 * 1025  # the weights, and not the memory that they were copied to
 
 
-def test_at_most_one_save_in_flight(tmp_path: Path) -> None:
-    """A periodic save that comes too early is skipped or waits, as configured; one for a notice always waits."""
+def test_at_most_one_save_in_flight(tmp_path: Path, monkeypatch) -> None:
+    """A periodic save that comes too early is skipped or waits, as configured; one for a notice always waits.
+
+    Telemetry says which, and for how long.
+    """
     for when_busy in ("skip", "wait"):
-        config, events = make_config(tmp_path / when_busy, when_busy=when_busy), Events()
-        job, checkpointer = Job(), single(config, on_event=events)
+        config = make_config(tmp_path / when_busy, when_busy=when_busy)
+        log = TelemetryWriter(tmp_path / when_busy / "telemetry", run_id=RUN_ID, node=0, rank=0, world_size=1)
+        log.claim("attempt", 1)
+        clock = FakeClock()
+        job, checkpointer = Job(), single(config, clock=clock, on_event=log.on_event)
         checkpointer.restore(job.components)
-        gate = threading.Event()
+        gate, join = threading.Event(), checkpointer._join
+
+        def wait_seven_seconds(timeout_seconds: float, gate=gate, join=join, clock=clock) -> None:
+            clock.advance(7.0)
+            gate.set()
+            join(timeout_seconds)
 
         def hold(point: str, gate: threading.Event = gate) -> None:
             if point == "upload:before_manifest":
@@ -490,16 +505,41 @@ def test_at_most_one_save_in_flight(tmp_path: Path) -> None:
             if when_busy == "skip":
                 skipped = checkpointer.save(job.components, Progress(step=2))
                 assert skipped.result(0).status == "skipped"
-                assert "checkpoint_skipped" in events.names()
-            opener = threading.Timer(0.2, gate.set)
-            opener.start()
+            monkeypatch.setattr(checkpointer, "_join", wait_seven_seconds)
             second = checkpointer.save(job.components, Progress(step=3), reason="notice")
             assert gate.is_set()
             assert first.result(0).durable
             assert second.result(30).durable
-            opener.join()
         assert checkpointer.save(job.components, Progress(step=3)) is second
         checkpointer.close()
+        log.close()
+        told = read_telemetry(log.path).events
+        waits = {event.step: event.waited_seconds for event in told if isinstance(event, CheckpointStarted)}
+        assert waits == {1: 0.0, 3: 7.0}
+        skips = [(event.step, event.error) for event in told if isinstance(event, CheckpointSkipped)]
+        assert skips == ([(2, "an earlier save is still in flight")] if when_busy == "skip" else [])
+
+
+def test_nobody_waits_for_a_store_that_failed(tmp_path: Path) -> None:
+    """After a failed save, training does not stand still for the next one either, although the config says ``wait``."""
+    job, checkpointer = Job(), single(make_config(tmp_path))
+    checkpointer.restore(job.components)
+    gate = threading.Event()
+
+    def fail_then_hang(point: str) -> None:
+        if point == "upload:before_files":
+            if checkpointer.latest is not None and checkpointer.latest.step == 2:
+                assert gate.wait(30)
+            raise ExternalServiceError("the bucket is gone")
+
+    with installed(fail_then_hang):
+        assert checkpointer.save(job.components, Progress(step=1)).result(30).status == "failed"
+        hanging = checkpointer.save(job.components, Progress(step=2))
+        assert "the one before it failed" in str(checkpointer.save(job.components, Progress(step=3)).result(0).error)
+        gate.set()
+        assert hanging.result(30).status == "failed"
+    assert checkpointer.save(job.components, Progress(step=4)).result(30).durable
+    checkpointer.close()
 
 
 def test_the_state_is_copied_before_save_returns(tmp_path: Path) -> None:
