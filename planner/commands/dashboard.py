@@ -65,8 +65,11 @@ def command(port: int, runs: Path | None, open_browser: bool) -> int:
         )
     os.environ["PLANNER_RUNS"] = str((runs or Path()).resolve())
     script = app_directory() / "main.py"
-    threading.Thread(target=_warm_up, daemon=True, name="planner-warm-up").start()
+    click.echo(f"Working out the example; the pages will be at http://127.0.0.1:{port}", err=True)
+    from planner.views.warm import warm_up
 
+    # Before the port answers: the first visitor finds everything loaded, compiled and done.
+    warm_up()
     if open_browser:
         threading.Thread(target=_open_when_up, args=(port,), daemon=True, name="planner-browser").start()
 
@@ -86,10 +89,3 @@ def _open_when_up(port: int) -> None:
                 return
         except OSError:
             time.sleep(0.1)
-
-
-def _warm_up() -> None:
-    """Load, compile and work out the example while the server starts: the first visitor finds it done."""
-    from planner.views.warm import warm_up
-
-    warm_up()

@@ -57,8 +57,8 @@ class Job:
         if not self.watchers and not self.is_done:
             self.cancel()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the end, at most so long; whether it has come."""
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for the end, at most so long (None: until it comes); whether it has come."""
         return self._done.wait(seconds)
 
     def result(self) -> Any:
