@@ -14,6 +14,7 @@ import pytest
 from harness.checkpoint import Target, open_target
 from harness.checkpoint.digests import digest_file
 from harness.checkpoint.targets import MissingObjectError, ObjectInfo
+from harness.checkpoint.targets.s3 import MAX_ATTEMPTS
 from harness.checkpoint.targets.throttle import Throttle
 from harness.errors import CorruptCheckpointError, ExternalServiceError, InvalidInputError
 from tests.harness.fault_proxy import Fault, FaultProxy
@@ -367,7 +368,7 @@ def test_a_store_that_never_answers_is_an_error_of_one_line(s3_uri: str, s3_endp
         with pytest.raises(ExternalServiceError, match="cannot write s3://bucket") as told:
             target.put_bytes("run/object", b"")
         assert "\n" not in str(told.value)
-        assert len(proxy.fired) == 8
+        assert len(proxy.fired) == MAX_ATTEMPTS
 
 
 def test_a_bucket_that_does_not_exist_says_what_to_do(s3_endpoint: str, tmp_path: Path) -> None:

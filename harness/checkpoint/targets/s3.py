@@ -27,9 +27,9 @@ _DELETE_BATCH = 1000
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
 """Without a byte: long enough for a slow link to empty its send buffer of parts before the store can answer."""
-MAX_ATTEMPTS = 8
-"""Of a request.  With botocore's back-off, at most 20 s each time, a store that is silent is an error within some
-8 · 30 + 71 s: docs/storage.md says 5½ minutes."""
+MAX_ATTEMPTS = 10
+"""Of a request.  botocore waits between two of them at most 0.05, 0.1, … 12.8 s, after throttling 1, 2, 4, … 20 s: some
+13 s in all where answers fail at once, and within 10 · 30 + 26 s (docs/storage.md: 5½ minutes) where none comes."""
 _jitter = random.Random()  # noqa: S311 - no secret
 """Of the back-off.  Python's global stream belongs to the training script: a retry that draws from it, in a background
 thread, would change what the script draws next."""
