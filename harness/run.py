@@ -71,6 +71,7 @@ class Run:
         self.rank: int = attempt.placement.rank
         self.world_size: int = attempt.placement.world_size
         self.local_rank: int = attempt.placement.local_rank
+        self.local_world_size: int = attempt.placement.local_world_size
         self.restored: RestoredState | None = None
         """What was restored; None before `restore` and after a start from nothing."""
         self._components: dict[str, Any] = {}

@@ -29,18 +29,11 @@ class Feed:
     dataset, epoch k of the trainer begins up to k batches after the k-th pass over the data.
     """
 
-    def __init__(self, run: Run, loader: DataLoader[Any], global_batch_samples: int, micro_batch_samples: int) -> None:
+    def __init__(self, run: Run, loader: DataLoader[Any]) -> None:
         if isinstance(loader.dataset, IterableDataset):
             raise InvalidInputError("train dataloader", "an iterable dataset", "a map-style dataset, with a length")
-        self._run = run
-        self._loader = SampleLoader.like(loader, micro_batch_samples=micro_batch_samples)
-        self._global_batch_samples = global_batch_samples
+        self._run, self._given = run, loader
         self.dataset = loader.dataset
-        self.plan = run.plan(global_batch_samples, self._loader)
-        assert self._loader.samples is not None, "a dataset has a size"
-        if self._loader.samples < 1:
-            raise InvalidInputError("train dataloader", "an empty dataset", "at least one sample")
-        self.steps_per_epoch = -(-self._loader.samples // self.plan.reference_batch_samples)
         self._steps: Iterator[Step] = iter(())
         self._micro_batches: Iterator[MicroBatch] = iter(())
         self._begun_steps = 0
@@ -48,6 +41,22 @@ class Feed:
         """The one in hand."""
         self.number = 0
         """Of the micro-batch in hand, in its step."""
+
+    @property
+    def batch_size(self) -> int:
+        """Of the loader that was given."""
+        return self._given.batch_size or 1
+
+    def arrange(self, global_batch_samples: int | None, *, micro_batch_samples: int, accumulation_steps: int) -> None:
+        """Decide on the batch: the given one, else the config's, else what the trainer's settings mean at full size."""
+        run = self._run
+        self._loader = SampleLoader.like(self._given, micro_batch_samples=micro_batch_samples)
+        configured = global_batch_samples or run.config.data.global_batch_samples
+        self._global_batch_samples = configured or micro_batch_samples * accumulation_steps * run.reference_world_size
+        self.plan = run.plan(self._global_batch_samples, self._loader)
+        if not self._loader.samples:
+            raise InvalidInputError("train dataloader", "an empty dataset", "at least one sample")
+        self.steps_per_epoch = -(-self._loader.samples // self.plan.reference_batch_samples)
 
     @property
     def accumulation_steps(self) -> int:

@@ -16,7 +16,6 @@ import json
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -62,11 +61,12 @@ class HarnessCallback(TrainerCallback):
             if found != wanted:
                 raise InvalidInputError(f"TrainingArguments.{name}", found, str(wanted), "the run cannot resume it")
         self._run, self._trainer = run, trainer
-        loader: DataLoader[Any] = trainer.get_train_dataloader()
-        micro = args.per_device_train_batch_size
-        batch = global_batch_samples or run.config.data.global_batch_samples
-        batch = batch or micro * args.gradient_accumulation_steps * run.reference_world_size
-        self._feed = Feed(run, loader, batch, micro)
+        self._feed = Feed(run, trainer.get_train_dataloader())
+        self._feed.arrange(
+            global_batch_samples,
+            micro_batch_samples=args.per_device_train_batch_size,
+            accumulation_steps=args.gradient_accumulation_steps,
+        )
         args.gradient_accumulation_steps = self._feed.accumulation_steps
         self._check_weights()
         self._in_step = False

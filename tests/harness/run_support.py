@@ -146,7 +146,7 @@ def kill_at(step: int) -> Callable[[Run], None]:
 
 
 def train_rank(rank: int, world_size: int, store: Path, config: Path, options: dict[str, Any]) -> Outcome:
-    """One of several forked ranks, nodes of their own; ``interrupt=(rank, step)`` gets SIGTERM there, ``kill`` SIGKILL."""
+    """One of several forked nodes; ``interrupt=(rank, step)`` gets SIGTERM there, ``kill`` SIGKILL."""
     os.environ.update(
         RANK=str(rank),
         WORLD_SIZE=str(world_size),
@@ -157,6 +157,7 @@ def train_rank(rank: int, world_size: int, store: Path, config: Path, options: d
         PET_NNODES=options.pop("nodes", str(world_size)),
         MASTER_ADDR="127.0.0.1",  # nobody connects to it: accelerate only looks
         MASTER_PORT="29500",
+        OMP_NUM_THREADS="1",  # else Lightning and accelerate choose a number by the world size
     )
     join_group(rank, world_size, store)
     at_step = None
