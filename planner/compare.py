@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.assumptions import Assumption
+from planner.cautions import far_below_other_regions, unmet_objective, warnings_about
 from planner.completion import Knowledge
 from planner.evaluate import Candidate, broad_effort, evaluate
 from planner.layers import Layered
 from planner.places import Rejected
 from planner.prices.records import LiveAnswer
-from planner.ranking import COST, Objective, best_of, pareto_set, ranked, ties
+from planner.ranking import COST, Objective, best_of, if_real, pareto_set, ranked, ties
 from planner.selection import Selection
 from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
 
@@ -55,6 +56,8 @@ def compare(
     warnings = [f"{row.name}: {row.source}" for row in selection.assumptions]
     if any(ESTIMATED_SPEED in candidate.flags for candidate in order):
         warnings.append(FLAG_TEXT)
+    warnings += [*warnings_about(best, if_real(order, best, objective)), *unmet_objective(objective, best)]
+    warnings += far_below_other_regions(best, order)
     if knowledge.live is not None:
         warnings += knowledge.live.warnings
     return Comparison(
@@ -66,7 +69,7 @@ def compare(
         objective=objective,
         reference=selection.workload.reference.text if selection.workload else None,
         assumptions=selection.assumptions,
-        warnings=tuple(warnings),
+        warnings=tuple(dict.fromkeys(warnings)),
         live=knowledge.live,
         seed=best.completed.seed,
         complete=found.complete,

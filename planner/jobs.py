@@ -14,7 +14,6 @@ import numpy as np
 from harness.errors import InvalidInputError
 from harness.validation import read_yaml
 from planner.compare import Comparison
-from planner.recommend import warnings_about
 from simulator.statistics import Proportion, Summary, summarize, wilson_interval
 
 _DRAWS = 20_000
@@ -30,7 +29,7 @@ class JobPlan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know before spending money on the recommended place."""
-        return tuple(dict.fromkeys((*warnings_about(self.found.best, None), *self.found.warnings)))
+        return self.found.warnings
 
 
 @dataclass(frozen=True, slots=True)

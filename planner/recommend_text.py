@@ -23,6 +23,7 @@ _MOST_ROWS = 12
 _MOST_INFLUENCES = 6
 _SOURCE_LENGTH = 48
 _MOST_NAMES = 12
+_ROOMY = 13
 
 
 def print_recommendation(out: Console, found: Recommendation) -> None:
@@ -135,20 +136,23 @@ def _second_lines(found: Recommendation) -> list[str]:
 
 
 def _print_candidates(out: Console, found: Recommendation) -> None:
+    shown = _shown(found)
+    # Names of regions (where no zone has a price of its own) leave no room for the second quantile at 80 columns.
+    roomy = max(len(place_marked(candidate)) for candidate in shown) <= _ROOMY
     several = len({candidate.offer.instance for candidate in found.candidates}) > 1
     columns = (
         *((Column("Type"),) if several else ()),
-        Column("Zone"),
+        Column("Zone", wrap=True),
         Column("Spot/h", right=True),
         *(() if several else (Column("On demand", right=True),)),
-        Column("Save every" if not several else "Save", right=True),
+        Column("Save", right=True),
         Column("Cost P50", right=True),
-        *(() if several else (Column("P95", right=True),)),
+        *(() if several or not roomy else (Column("P95", right=True),)),
         Column("Done P50", right=True),
         Column("Saved", right=True),
     )
-    shown = _shown(found)
-    out.print(render.table(columns, (_candidate_row(candidate, found.best, several) for candidate in shown)))
+    rows = (_candidate_row(candidate, found.best, several=several, roomy=roomy) for candidate in shown)
+    out.print(render.table(columns, rows))
     if len(found.candidates) > len(shown):
         out.print(f"  and {len(found.candidates) - len(shown)} dearer ones (all of them with --json)")
     if any(is_starred(candidate) for candidate in shown):
@@ -183,7 +187,7 @@ def _shown(found: Recommendation) -> tuple[Candidate, ...]:
     return found.candidates[:_MOST_ROWS]
 
 
-def _candidate_row(candidate: Candidate, best: Candidate, several: bool) -> tuple[str, ...]:
+def _candidate_row(candidate: Candidate, best: Candidate, *, several: bool, roomy: bool) -> tuple[str, ...]:
     mark = "> " if candidate is best else "  "
     zone = place_marked(candidate)
     estimated = "~" if ESTIMATED_SPEED in candidate.flags else ""
@@ -194,7 +198,7 @@ def _candidate_row(candidate: Candidate, best: Candidate, several: bool) -> tupl
         *(() if several else (render.usd(candidate.on_demand_usd_per_hour),)),
         render.duration(candidate.interval.hours * 3600),
         render.usd(candidate.cost_usd.p50),
-        *(() if several else (render.usd(candidate.cost_usd.p95),)),
+        *(() if several or not roomy else (render.usd(candidate.cost_usd.p95),)),
         estimated + render.hours(candidate.makespan_hours.p50),
         render.percent(candidate.savings_fraction),
     )
@@ -248,8 +252,8 @@ def _print_sensitivity(out: Console, found: Recommendation) -> None:
     columns = (
         Column("If the truth is", wrap=True),
         Column("Rate/h", right=True),
-        Column("Best" if several else "Best zone"),
-        Column("Save" if several else "Save every", right=True),
+        Column("Best" if several else "Best zone", wrap=True),
+        Column("Save", right=True),
         Column("Done" if time else "Cost", right=True),
         *(() if several else (Column("This plan", right=True),)),
         Column("Regret", right=True),

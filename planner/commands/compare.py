@@ -98,7 +98,7 @@ def _print(found: Comparison, *, show_all: bool) -> None:
     out.print()
     shown = found.candidates if show_all else _best_of_each(found)
     limited = shown if show_all else shown[:_MOST_ROWS]
-    columns = [Column("Fleet"), Column("Where")]
+    columns = [Column("Fleet"), Column("Where", wrap=True)]
     columns += [Column(name, right=True) for name in ("Spot/h", "Cost P50", "Done P50", "Saved")] + [Column("")]
     undominated = {id(candidate) for candidate in found.pareto}
     out.print(render.table(columns, (_row(c, best, id(c) in undominated) for c in limited)))

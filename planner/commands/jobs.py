@@ -123,7 +123,7 @@ def _print(document: dict[str, Any], budget: float | None) -> None:
             out, f"Together at most {render.usd(budget)} with a probability of {render.percent(chance['mean'])}."
         )
     out.print()
-    columns = [Column("Job"), Column("Fleet"), Column("Where")]
+    columns = [Column("Job"), Column("Fleet"), Column("Where", wrap=True)]
     columns += [Column(name, right=True) for name in ("Save", "Cost P50", "P95", "Done P50")]
     rows = []
     for job in document["jobs"]:

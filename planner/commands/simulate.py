@@ -118,6 +118,8 @@ def _print(completed: Completed, document: dict[str, Any]) -> None:
     out.print(render.table(columns, rows))
     out.print()
     print_assumptions(out, completed.assumptions, title="Not given, assumed")
+    for warning in completed.warnings:
+        render.paragraph(out, f"- {warning}", indent=2)
     stopped = "" if document["complete"] else " (interrupted: what was done so far)"
     out.print()
     out.print(f"{document['runs']:,} runs, seed {document['seed']}{stopped}. +/- is the Monte Carlo standard error.")

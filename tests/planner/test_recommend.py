@@ -319,3 +319,15 @@ def test_another_source_can_recommend_another_type(planner: Planner) -> None:
     assert other["plan_cost_usd"] == pytest.approx(best["cost_usd"]["mean"], rel=0.01)
     assert all(row["regret_fraction"] >= 0.0 for row in rows.values())
     assert any(re.search(r"needs 35\d s of the 120 s notice: it does not fit", row) for row in document["warnings"])
+
+
+def test_nothing_is_cut_in_a_narrow_window_and_unknown_bandwidths_are_said(planner: Planner) -> None:
+    """GCP's region names are long; at 80 columns they may be folded, but no cell loses a character."""
+    job = ("--instance", "a2-highgpu-8g", "--rate-per-hour", "0.1", "--work-hours", "100", "--checkpoint-gib", "50")
+    outcome = planner("recommend", *job, "--runs", "200")
+    assert outcome.code == 0, outcome.err
+    assert "…" not in outcome.out
+    for whole in ("asia-northeast3", "europe-west4", "$1,410"):
+        assert whole in outcome.out
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    assert "network bandwidth is in no table" in " ".join(outcome.out.split())
