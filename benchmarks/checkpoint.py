@@ -1,11 +1,12 @@
 """What checkpoints cost: blocked time, throughput, verification and slowdown, each as a ratio to a reference.
 
-    python -m benchmarks checkpoint [--gib 1] [--rounds 5] [--directory DIR]
+    python -m benchmarks checkpoint [--gib 1] [--rounds 5] [--directory DIR] [--device cpu|cuda]
 
 One process, a model with AdamW whose whole state has the given size.  Every figure is a median over rounds in which the
 candidates and their references take turns, in rotating order, on the same disk; one round before them is not counted,
-because the first touch of fresh memory and of fresh pages of a file costs more than anything else here.  The targets
-are those of the harness's documentation; a ratio beside its target says "missed" where it misses.
+because the first touch of fresh memory and of fresh pages of a file costs more than anything else here.  On a GPU the
+reference of the blocked time is one copy of the state from the device into pinned memory, and the training step is the
+device's.  The targets are those of the harness's documentation; a ratio beside its target says "missed" where it misses.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _STEPS_OF_COMPUTE = 12
 class Job:
     """A model and its optimizer, after one step; `gib` of state altogether (weights and two moments)."""
 
-    def __init__(self, gib: float) -> None:
+    def __init__(self, gib: float, device: torch.device) -> None:
         layers = max(2, round(gib * GIB / 3 / (_WIDTH * _WIDTH * 4)))
-        self.model = nn.Sequential(*(nn.Linear(_WIDTH, _WIDTH, bias=False) for _ in range(layers)))
+        self.model = nn.Sequential(*(nn.Linear(_WIDTH, _WIDTH, bias=False, device=device) for _ in range(layers)))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), foreach=False)
 
     def step(self) -> None:
@@ -130,25 +131,37 @@ def plain_read(paths: Sequence[Path]) -> None:
                 pass
 
 
-def compute(steps: int) -> float:
-    """Seconds per step of a compute loop on one thread."""
-    left, right = torch.rand(512, 512), torch.rand(512, 512)
+def finish(device: torch.device) -> None:
+    """Wait for what the device still has to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def compute(steps: int, device: torch.device) -> float:
+    """Seconds per step of a compute loop, on one thread or on the GPU."""
+    width, products = (512, 4) if device.type == "cpu" else (4096, 8)
+    left, right = torch.rand(width, width, device=device), torch.rand(width, width, device=device)
+    finish(device)
     began = time.perf_counter()
     for _ in range(steps):
-        for _ in range(4):
+        for _ in range(products):
             left = (left @ right).clamp_(0, 1)
+        finish(device)  # as a loop does that reads its loss
     return (time.perf_counter() - began) / steps
 
 
-def measure(folder: Path, gib: float, rounds: int) -> tuple[dict[str, list[float]], dict[str, float], int]:
+def measure(
+    folder: Path, gib: float, rounds: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, float], int]:
     """(seconds by name and round, first-save seconds, bytes of the state)."""
-    job = Job(gib)
+    job = Job(gib, device)
     saving = Saving(folder)
     saving.checkpointer.prepare(job.components)  # as a run does before its first step, when AdamW has no state yet
     job.step()
     tensors = job.tensors()
     size = sum(tensor.nbytes for tensor in tensors)
-    copies = [torch.zeros_like(tensor) for tensor in tensors]
+    pinned = device.type == "cuda"
+    copies = [torch.zeros(tensor.shape, dtype=tensor.dtype, pin_memory=pinned) for tensor in tensors]
     pieces = [memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data) for tensor in copies]
     first = {"save": saving.save(job)}
     saving.checkpointer.wait()
@@ -158,7 +171,8 @@ def measure(folder: Path, gib: float, rounds: int) -> tuple[dict[str, list[float
     def memcpy() -> None:
         def copy() -> None:
             for source, sink in zip(tensors, copies, strict=True):
-                sink.copy_(source)
+                sink.copy_(source, non_blocking=pinned)
+            finish(device)
 
         seconds["memcpy"].append(timed(copy))
 
@@ -204,19 +218,23 @@ def measure(folder: Path, gib: float, rounds: int) -> tuple[dict[str, list[float
         seconds["verify"].append(timed(lambda: verify_checkpoints(saving.newest())))
 
     def slowdown() -> None:
-        seconds["compute step, alone"].append(compute(_STEPS_OF_COMPUTE))
+        seconds["compute step, alone"].append(compute(_STEPS_OF_COMPUTE, device))
         saving.save(job)
         steps = []
         while saving.checkpointer.busy:
-            steps.append(compute(1))
+            steps.append(compute(1, device))
         seconds["compute step, save in flight"].append(statistics.fmean(steps))
         saving.checkpointer.wait()
+
+    def settled(candidate: Callable[[], None]) -> None:
+        finish(device)
+        candidate()
 
     candidates = [memcpy, ours, torch_save, dcp_async, write, verify, slowdown]
     for number in range(rounds + 1):
         turn = number % len(candidates)
         for candidate in (*candidates[turn:], *candidates[:turn]):
-            candidate()
+            settled(candidate)
         if number == 0:
             seconds.clear()  # the warm-up
     saving.checkpointer.close()
@@ -268,14 +286,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gib", type=float, default=1.0, help="size of the state in GiB (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default 5)")
     parser.add_argument("--directory", type=Path, help="where to write (default: the system's temporary directory)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the state is (default cpu)")
     options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this machine has no GPU that torch can use")
+    device = torch.device(options.device)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="checkpoint-benchmark-", dir=options.directory) as folder:
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
         try:
-            seconds, first, size = measure(Path(folder), options.gib, options.rounds)
+            seconds, first, size = measure(Path(folder), options.gib, options.rounds, device)
         finally:
             dist.destroy_process_group()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "state on the CPU"
+    print(f"{name}; torch {torch.__version__}; {os.cpu_count()} cores")
     print(report(seconds, first, size))
     return 0
 
