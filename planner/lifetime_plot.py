@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.errors import InvalidInputError
+from planner.figure_files import check_plot_path, save_figure
 from planner.lifetime_fit import FitReport
 
 _STYLES = {"exponential": (":", "0.0"), "weibull": ("--", "0.0"), "bathtub": ("-", "0.35")}
@@ -17,13 +17,8 @@ _STYLES = {"exponential": (":", "0.0"), "weibull": ("--", "0.0"), "bathtub": ("-
 
 def plot_fit(report: FitReport, path: Path) -> None:
     """Write the picture to `path` (.png, .svg or .pdf); InvalidInputError for another suffix or an unwritable place."""
-    if path.suffix not in {".png", ".svg", ".pdf"}:
-        raise InvalidInputError("--plot", path, "a file name that ends in .png, .svg or .pdf")
-    figure = fit_figure(report)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise InvalidInputError("--plot", path, "a place that can be written to", error.strerror) from None
+    check_plot_path(path)
+    save_figure(fit_figure(report), path)
 
 
 def fit_figure(report: FitReport) -> Figure:

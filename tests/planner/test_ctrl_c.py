@@ -20,9 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 REACHED = "position reached"
 
 # Runs the command line with `module.name` wrapped: its n-th call says on stderr that it was reached, then waits for a
-# signal.  (The wait ends by the KeyboardInterrupt of Python's own SIGINT handler.)
+# signal: for the byte that Python writes when one arrives, in whatever thread, so none can be missed by arriving early.
+# (The wait ends by the KeyboardInterrupt of Python's own SIGINT handler.)
 WRAPPER = """
-import importlib, signal, sys
+import importlib, os, signal, sys
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+signal.set_wakeup_fd(writer)
 module = importlib.import_module({module!r})
 owner = getattr(module, {owner!r}) if {owner!r} else module
 real, calls = getattr(owner, {name!r}), []
@@ -30,7 +34,7 @@ def wrapped(*args, **kwargs):
     calls.append(1)
     if len(calls) == {call}:
         sys.stderr.write({reached!r} + "\\n"); sys.stderr.flush()
-        signal.pause()
+        os.read(reader, 1)
     return real(*args, **kwargs)
 setattr(owner, {name!r}, wrapped)
 from planner.cli import main
@@ -80,6 +84,22 @@ def test_recommend_keeps_its_candidates_when_the_explanation_is_interrupted() ->
     assert result.returncode == 130
     assert result.stdout.startswith("Rent 1 x p4d.24xlarge spot in use1-az2")
     assert "Interrupted: what was done so far." in " ".join(result.stdout.split())
+
+
+def test_jobs_that_are_done_are_printed_and_the_others_named(tmp_path: Path) -> None:
+    """Interrupted in the second of three jobs: the first with its total, the others as left out, nothing emitted."""
+    file = tmp_path / "jobs.yaml"
+    job = "job: {work_hours: 20, checkpoint_gib: 50}, fleet: {instance: p4d.24xlarge, zone: use1-az2}"
+    file.write_text("".join(f"- {{name: {name}, {job}}}\n" for name in ("one", "two", "three")))
+    arguments = ["recommend", "--jobs", str(file), "--runs", "200", "--emit", str(tmp_path / "out"), "--json"]
+    result = interrupted(arguments, module="planner.compare", name="compare", call=2)
+    assert result.returncode == 130
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, json.loads(schema_path("jobs").read_text(encoding="utf-8")))
+    assert document["complete"] is False
+    assert [job["name"] for job in document["jobs"]] == ["one"]
+    assert document["left_out"] == ["two", "three"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_done_yet_prints_nothing() -> None:

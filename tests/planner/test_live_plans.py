@@ -176,3 +176,18 @@ def test_boto3_is_loaded_only_for_aws_prices_that_are_asked_for() -> None:
     loaded = loaded_modules("compare", *JOB, "--zone", "use1-az2", "--json")
     assert "numba" in loaded
     assert not loaded & {"boto3", "botocore"}
+
+
+def test_jobs_are_planned_on_live_prices_too(planner: Planner, providers: Providers, tmp_path: Path) -> None:
+    """Each job of a file asks for its own place; what is not answered is the snapshot, with its warning."""
+    providers.aws.spot("us-east-1", ("use1-az2", 1.9))
+    file = tmp_path / "jobs.yaml"
+    fleet = "fleet: {instance: p4d.24xlarge, zone: %s}"
+    job = "job: {work_hours: 20, checkpoint_gib: 50}, " + fleet
+    file.write_text("".join(f"- {{name: {zone}, {job % zone}}}\n" for zone in ("use1-az2", "usw2-az1")))
+    found = checked("jobs", planner("recommend", "--jobs", str(file), "--live", *FAST, "--json"))
+    answered, refused = found["jobs"]
+    assert answered["recommendation"]["spot_usd_per_hour"] == 1.9
+    assert "snapshot-price" not in answered["recommendation"]["flags"]
+    assert "snapshot-price" in refused["recommendation"]["flags"]
+    assert any("us-west-2" in warning for warning in refused["warnings"])
