@@ -35,28 +35,56 @@ from simulator.lifetimes.kernels import PROVISION_CONSTANT
 
 READINESS, NOTICED, RECLAIM, ARRIVAL = range(4)
 REQUESTED, UP, STARTING, READY, MEMBER, LEAVING = range(6)
+AT_ONCE = 8
+ONE_FOUND = 1 << 32
 WAITING, STARTUP, TRAINING, IDLE, EMERGENCY, DETECT, RENDEZVOUS, JOIN, SHORT, ENDING = range(10)
 
 
 @helper
-def fill_hits(acquisition, node, run, key0, key1, units):
-    """The uniforms that decide which others go with this reclaim, as vector instructions."""
+def fill_hits(acquisition, node, run, bulk, key0, key1, units, struck):
+    """`struck`: the node itself and those that its reclaim takes along, in order; returns how many.
+
+    Without branches: the draws become vector instructions, and who is struck cannot be predicted.
+    """
+    if bulk <= 0.0:
+        struck[0] = node
+        return 1
     for other in range(units.size):
-        units[other] = one_unit(acquisition, node, run, BULK | np.uint64(other), key0, key1)
+        units[other] = one_unit(acquisition, np.uint64(node), run, BULK | np.uint64(other), key0, key1)
+    count = 0
+    for other in range(units.size):
+        struck[count] = other
+        count += 1 if (units[other] < bulk) | (other == node) else 0
+    return count
+
+
+@helper
+def fill_draws(node, first, size, run, scale, key0, key1, hazards, notices, waits):
+    """`size` acquisitions of a node at once, as vector instructions: as fast as two one by one without them.
+
+    `size` is an argument so that the loops stay loops: unrolled, they would not become vectors.
+    """
+    at = node * AT_ONCE
+    for j in range(size):
+        u, v = two_units(first + np.uint64(j), np.uint64(node), run, ACQUISITION, key0, key1)
+        hazards[at + j] = unit_exponential(u) * scale
+        notices[at + j] = v
+    if waits.size > 0:
+        for j in range(size):
+            waits[at + j] = one_unit(first + np.uint64(j), np.uint64(node), run, PROVISION, key0, key1)
 
 
 @vectorized
 def earliest(when):
-    """The earliest moment, the last of the nodes whose event falls on it, and how many there are (within 1 µs)."""
+    """The earliest moment, and the node whose event it is; −1 where several fall on it (within 1 µs)."""
     soonest = math.inf
     for node in range(when.size):
         soonest = min(soonest, when[node])
-    at, ties = -1, 0
+    # Count and sum of indices in one integer, so that one pass of vector instructions gives both.
+    found = 0
     for node in range(when.size):
-        is_now = when[node] <= soonest + TOLERANCE
-        at = max(at, node if is_now else -1)
-        ties += 1 if is_now else 0
-    return soonest, at, ties
+        found += ONE_FOUND + node if when[node] <= soonest + TOLERANCE else 0
+    return soonest, found - ONE_FOUND if found < 2 * ONE_FOUND else -1
 
 
 @inlined
@@ -74,9 +102,9 @@ def take_in(state):
     """Newcomers that are ready become members as a rendezvous begins; how many."""
     taken = 0
     for node in range(state.size):
-        if state[node] == READY:
-            state[node] = MEMBER
-            taken += 1
+        is_ready = state[node] == READY
+        state[node] = MEMBER if is_ready else state[node]
+        taken += 1 if is_ready else 0
     return taken
 
 
@@ -110,7 +138,10 @@ def fleet_runs(
     acquisitions = np.empty(nodes, np.uint64)
     doomed, taken = np.empty(nodes, np.bool_), np.empty(nodes, np.bool_)
     left_for = np.empty(nodes, np.int64)
-    hits = np.empty(nodes)
+    hits, struck, going = np.empty(nodes), np.empty(nodes, np.int64), np.empty(nodes, np.int64)
+    hazards, notices = np.empty(nodes * AT_ONCE), np.empty(nodes * AT_ONCE)
+    at_once = hazards.size // nodes
+    waits = np.empty(0 if provision_kind == PROVISION_CONSTANT else nodes * AT_ONCE)
     rates = np.empty(nodes + 1)
     for k in range(nodes + 1):
         rates[k] = (k / nodes) ** parameters[layout.SCALING]
@@ -130,11 +161,8 @@ def fleet_runs(
         begun_at = rate = slow_rate = pending = first = first_time = cycle = cycle_time = remaining = 0.0
         limit = done_at = clear_at = join_at = 0.0
         for j in range(nodes):
-            u = (
-                one_unit(np.uint64(0), np.uint64(j), run, PROVISION, key0, key1)
-                if provision_kind != PROVISION_CONSTANT
-                else 0.5
-            )
+            fill_draws(j, np.uint64(0), at_once, run, scale, key0, key1, hazards, notices, waits)
+            u = waits[j * AT_ONCE] if waits.size > 0 else 0.5
             state[j] = REQUESTED
             acquisitions[j] = 0
             doomed[j], left_for[j] = False, -1
@@ -142,11 +170,11 @@ def fleet_runs(
             when[j] = wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, offset)
         phase, since, phase_end, now = WAITING, 0.0, math.inf, 0.0
         finished, last_reclaim, saved_progress = False, -1.0, 0.0
-        stale, soonest, ties, announced = True, math.inf, 0, 0
-        filled_node, filled_acquisition = -1, np.uint64(0)
+        stale, soonest, next_node, announced = True, math.inf, -1, 0
+        filled_node, filled_acquisition, strikes = -1, np.uint64(0), 0
         while True:
             if stale:
-                soonest, j, ties = earliest(when)
+                soonest, next_node = earliest(when)
                 stale = False
             # At one moment: the job's own events, startups' ends, notices, reclaims, arrivals.  But the end of a wait
             # counts all who are ready.
@@ -373,8 +401,12 @@ def fleet_runs(
                     phase_end = min(phase_end, join_at)
                 continue
 
+            j, alone = next_node, next_node >= 0
+            if not alone:
+                for m in range(nodes):
+                    j = m if when[m] <= soonest + TOLERANCE else j
             kind = next_kind(state[j], ready_at[j], notice_at[j], reclaim_at[j])
-            if ties > 1:
+            if not alone:
                 for m in range(nodes):
                     if when[m] <= soonest + TOLERANCE:
                         other = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
@@ -385,16 +417,16 @@ def fleet_runs(
             if kind == ARRIVAL:
                 # Arrivals: each node's fate is drawn.
                 moment = now
-                from_node, to_node = (0, nodes) if ties > 1 else (j, j + 1)
+                from_node, to_node = (j, j + 1) if alone else (0, nodes)
                 for j in range(from_node, to_node):
                     if state[j] != REQUESTED or when[j] > moment + TOLERANCE:
                         continue
                     now = max(moment, when[j])
-                    u_life, u_notice = two_units(acquisitions[j], np.uint64(j), run, ACQUISITION, key0, key1)
-                    life = lifetime_hours(lifetime_kind, lifetime, unit_exponential(u_life) * scale, now + offset)
+                    drawn = j * AT_ONCE + np.int64(acquisitions[j] % np.uint64(AT_ONCE))
+                    life = lifetime_hours(lifetime_kind, lifetime, hazards[drawn], now + offset)
                     window = min(notice, life)
                     arrived_at[j], reclaim_at[j] = now, now + life
-                    acted = u_notice < notice_success and emergency <= window
+                    acted = notices[drawn] < notice_success and emergency <= window
                     notice_at[j] = now + (life - window) if acted else math.inf
                     doomed[j] = False
                     left_for[j] = -1
@@ -418,7 +450,8 @@ def fleet_runs(
                         when[j] = min(when[j], ready_at[j])
                 continue
             if kind == READINESS:
-                for m in range(nodes):
+                from_node, to_node = (j, j + 1) if alone else (0, nodes)
+                for m in range(from_node, to_node):
                     if (
                         state[m] == STARTING
                         and ready_at[m] <= now + TOLERANCE
@@ -465,13 +498,12 @@ def fleet_runs(
                 else:
                     left_for[j] = j
                     announced += 1
-                    if bulk > 0.0 and (filled_node != j or filled_acquisition != acquisitions[j]):
-                        fill_hits(acquisitions[j], np.uint64(j), run, key0, key1, hits)
+                    if filled_node != j or filled_acquisition != acquisitions[j]:
+                        strikes = fill_hits(acquisitions[j], j, run, bulk, key0, key1, hits, struck)
                         filled_node, filled_acquisition = j, acquisitions[j]
-                    for m in range(nodes):
-                        if state[m] != LEAVING and (
-                            m == j or (bulk > 0.0 and hits[m] < bulk and state[m] != REQUESTED)
-                        ):
+                    for index in range(strikes):
+                        m = struck[index]
+                        if state[m] != LEAVING and state[m] != REQUESTED:
                             if state[m] == MEMBER:
                                 gone_members += 1
                             elif state[m] == READY:
@@ -484,46 +516,58 @@ def fleet_runs(
                 if now > last_reclaim + TOLERANCE:
                     interruptions += 1
                 last_reclaim = now
-                taken[:] = False
-                for trigger in range(nodes):
-                    # A node that is taken along causes no event, even one that was due at this very moment.
-                    if state[trigger] == REQUESTED or reclaim_at[trigger] > now + TOLERANCE or taken[trigger]:
-                        continue
-                    taken[trigger] = True
-                    if bulk > 0.0:
-                        if filled_node != trigger or filled_acquisition != acquisitions[trigger]:
-                            fill_hits(acquisitions[trigger], np.uint64(trigger), run, key0, key1, hits)
-                            filled_node, filled_acquisition = trigger, acquisitions[trigger]
-                        for m in range(nodes):
-                            if hits[m] < bulk and state[m] != REQUESTED:
-                                taken[m] = True
+                # A node that is taken along causes no event, even one that was due at this very moment.
+                gone = 0
+                if alone:
+                    if filled_node != j or filled_acquisition != acquisitions[j]:
+                        strikes = fill_hits(acquisitions[j], j, run, bulk, key0, key1, hits, struck)
+                        filled_node, filled_acquisition = j, acquisitions[j]
+                    for index in range(strikes):
+                        going[gone] = struck[index]
+                        gone += 1 if state[struck[index]] != REQUESTED else 0
+                else:
+                    taken[:] = False
+                    for trigger in range(nodes):
+                        if state[trigger] == REQUESTED or reclaim_at[trigger] > now + TOLERANCE or taken[trigger]:
+                            continue
+                        strikes = fill_hits(acquisitions[trigger], trigger, run, bulk, key0, key1, hits, struck)
+                        filled_node, filled_acquisition = trigger, acquisitions[trigger]
+                        for index in range(strikes):
+                            taken[struck[index]] = taken[struck[index]] or state[struck[index]] != REQUESTED
+                    for m in range(nodes):
+                        going[gone] = m
+                        gone += 1 if taken[m] else 0
                 paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
                 vanished = False
-                for m in range(nodes):
-                    if taken[m]:
-                        reclaimed += 1
-                        if state[m] == MEMBER:
-                            gone_members += 1
-                        elif state[m] == READY:
-                            gone_ready += 1
-                        if doomed[m]:
-                            noticed -= 1
-                            doomed[m] = False
-                        age = now - arrived_at[m]
-                        if not (refund and age < 1.0 - TOLERANCE):
-                            billed += age
-                            cost += paid - spent[m]
-                        if left_for[m] == m:
-                            announced -= 1
-                            left_for[m] = -1
-                            vanished = m != j or vanished
-                        state[m] = REQUESTED
-                        acquisitions[m] += one
-                        u = 0.5
-                        if provision_kind != PROVISION_CONSTANT:
-                            u = one_unit(acquisitions[m], np.uint64(m), run, PROVISION, key0, key1)
-                        when[m] = now + wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, now + offset)
+                for index in range(gone):
+                    m = going[index]
+                    reclaimed += 1
+                    if state[m] == MEMBER:
+                        gone_members += 1
+                    elif state[m] == READY:
+                        gone_ready += 1
+                    if doomed[m]:
+                        noticed -= 1
+                        doomed[m] = False
+                    age = now - arrived_at[m]
+                    if not (refund and age < 1.0 - TOLERANCE):
+                        billed += age
+                        cost += paid - spent[m]
+                    if left_for[m] == m:
+                        announced -= 1
+                        left_for[m] = -1
+                        vanished = m != j or vanished
+                    state[m] = REQUESTED
+                    acquisitions[m] += one
+                    drawn = m * AT_ONCE + np.int64(acquisitions[m] % np.uint64(AT_ONCE))
+                    if drawn == m * AT_ONCE:
+                        fill_draws(m, acquisitions[m], at_once, run, scale, key0, key1, hazards, notices, waits)
+                    u = waits[drawn] if waits.size > 0 else 0.5
+                    when[m] = now + wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, now + offset)
                 if vanished:
+                    taken[:] = False
+                    for index in range(gone):
+                        taken[going[index]] = True
                     # Announced events that do not happen, because their node went with another: who left for one of
                     # them comes back, with no second startup.
                     for m in range(nodes):
