@@ -6,7 +6,7 @@ One process, a model with AdamW whose whole state has the given size.  Every fig
 candidates and their references take turns, in rotating order, on the same disk; one round before them is not counted,
 because the first touch of fresh memory and of fresh pages of a file costs more than anything else here.  On a GPU the
 reference of the blocked time is one copy of the state from the device into pinned memory, and the training step is the
-device's.  The targets are those of the harness's documentation; a ratio beside its target says "missed" where it misses.
+device's.  The targets are those of the harness's documentation; a ratio says "missed" where it misses its target.
 """
 
 from __future__ import annotations
