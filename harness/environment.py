@@ -91,6 +91,8 @@ def choose_device(kind: DeviceKind, local_rank: int) -> torch.device:
     if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     count = torch.cuda.device_count()
+    if count == 0:
+        raise InvalidInputError("device", kind, "auto or cpu: torch finds no GPU on this node", "is the driver loaded?")
     if local_rank >= count:
         raise InvalidInputError(
             "torchrun.nproc_per_node", local_rank + 1, f"at most {count}, the number of GPUs on this node"
