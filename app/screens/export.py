@@ -8,40 +8,39 @@ from app import state
 from app.figures import FIGURES, figure_svg
 from app.state import Chosen, held_input
 from app.text import note, plain, show_error
-from planner.views.export import chart_tables, export_files
+from planner.views.export import chart_tables, export_files, target_of, targets_of, zipped
+from planner.views.link import EMIT_KEYS, TARGET
 from planner.views.plan import Plan
 
-_SETTINGS = (
-    ("run-id", "Run id", "Names the run's folder in the durable target."),
-    ("remote", "Durable target", "e.g. s3://bucket/prefix"),
-    ("local-directory", "Local folder of each node", "On the node's own, fastest disk."),
-    ("telemetry-directory", "Telemetry folder of each node", "On the node's own disk."),
-    ("rdzv-endpoint", "Rendezvous host:port", "A stable host, for several nodes."),
-)
+PREVIEW_PIXELS = 420
 
 
 def draw(plan: Plan) -> None:
     """The page."""
     st.title("Take it home", anchor=False)
     held = state.chosen()
+    target = _target(held, plan)
     with st.expander("Settings of the emitted files", expanded=False):
-        for key, label, help_text in _SETTINGS:
-            _setting(held, key, label, help_text)
+        for key, help_text in EMIT_KEYS.items():
+            _setting(held, key, help_text)
     try:
-        files = export_files(plan)
+        files = export_files(plan, target)
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback
         show_error(error)
         return
     st.header("Files", anchor=False)
+    st.download_button(
+        "Download all of them", zipped(files), file_name=f"{target}.zip", mime="application/zip", on_click="ignore"
+    )
     for tab, file in zip(st.tabs([file.name for file in files]), files, strict=True):
         with tab:
+            st.markdown("How to use it:")
+            st.code(file.usage, language=None, wrap_lines=True)
             st.download_button(
                 f"Download {file.name}", file.text, file_name=file.name, mime="text/plain",
                 key=f"file-{file.name}", on_click="ignore",
             )  # fmt: skip
-            st.markdown("How to use it:")
-            st.code(file.usage, language=None, wrap_lines=True)
-            st.code(file.text, language=None, wrap_lines=True)
+            st.code(file.text, language=None, wrap_lines=True, height=PREVIEW_PIXELS)
     st.header("Numbers of the charts", anchor=False)
     tables = chart_tables(plan)
     name = st.selectbox("Chart", list(tables), key="export-table")
@@ -60,8 +59,19 @@ def draw(plan: Plan) -> None:
     note(plain(FIGURES[figure].title))
 
 
-def _setting(held: Chosen, key: str, label: str, help_text: str) -> None:
+def _target(held: Chosen, plan: Plan) -> str:
+    titles = targets_of(plan)
+    now = target_of(plan)
+    first = next(iter(titles))
+    widget = held.input("target")
+    on_change = held_input(widget, now, lambda name: held.change({TARGET: None if name == first else name}))
+    st.selectbox("Launch with", list(titles), key=widget, format_func=titles.__getitem__, on_change=on_change)
+    return now
+
+
+def _setting(held: Chosen, key: str, help_text: str) -> None:
     widget = held.input(f"setting-{key}")
     now = dict(held.query or ()).get(key, "")
     on_change = held_input(widget, now, lambda text: held.change({key: str(text).strip() or None}))
+    label = key.replace("-", " ").capitalize()
     st.text_input(label, key=widget, on_change=on_change, help=help_text, placeholder="as suggested in the file")

@@ -7,8 +7,10 @@ import streamlit as st
 from app import state
 from app.charts.runs import steps_chart
 from app.figure_block import figure_block
+from app.state import held_input
 from app.text import note, plain, show_error
 from planner.views import runs
+from planner.views.link import TELEMETRY
 from planner.views.runs import Monitor, RunFolder
 
 REFRESH_SECONDS = 2.0
@@ -36,14 +38,25 @@ def _folders() -> None:
             "the dashboard above that folder, or upload the files."
         )
         return
-    by_name = {run.name: run for run in found}
-    name = st.selectbox("Run", list(by_name), key="runs-name", format_func=runs.folder_label)
+    held = state.chosen()
+    given = dict(held.query or ()).get(TELEMETRY)
+    chosen = runs.named_run(found, given)
+    if given is not None and chosen is None:
+        st.warning(
+            plain(f"There is no run “{given}” here; the one that changed last is shown."), icon=":material/edit:"
+        )
+    chosen = chosen or found[0]
+    widget = held.input("runs-name")
+    on_change = held_input(widget, chosen.name, lambda name: held.change({TELEMETRY: name}))
+    names = [run.name for run in found]
+    st.selectbox("Run", names, key=widget, format_func=runs.folder_label, on_change=on_change)
     live = st.toggle("Follow it live", value=True, key="runs-live")
-    chosen = by_name[name or found[0].name]
+
+    followed = chosen
 
     @st.fragment(run_every=REFRESH_SECONDS if live else None)
     def show() -> None:
-        _folder(chosen)
+        _folder(followed)
 
     show()
 
@@ -88,10 +101,7 @@ def _draw(found: Monitor) -> None:
     if report.predicted_for:
         st.text(f"Predicted for {report.predicted_for}")
     st.dataframe(
-        compared,
-        hide_index=True,
-        alt="Each quantity as predicted and as measured.",
-        column_config={"off_percent": st.column_config.NumberColumn("off (%)", format="%+.1f")},
+        runs.shown(compared), hide_index=True, alt="Each quantity as predicted and as measured.", key="run-compared"
     )
     figure_block(
         "Steps against time",
@@ -102,6 +112,6 @@ def _draw(found: Monitor) -> None:
         f"{report.durable_checkpoints} durable checkpoints, {report.notices} notices.",
     )
     st.subheader("Attempts")
-    st.dataframe(runs.attempt_rows(report), hide_index=True, alt="One row per attempt of the run.")
+    st.dataframe(runs.shown(runs.attempt_rows(report)), hide_index=True, alt="One row per attempt.", key="run-attempts")
     if report.damaged_lines:
         note(f"{report.damaged_lines} line(s) were cut short by a kill and are left out.")

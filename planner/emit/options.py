@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +58,17 @@ def emit_options(function: F) -> F:
         variable = "PLANNER_" + flag.removeprefix("--").replace("-", "_").upper()
         function = click.option(flag, type=Words(), envvar=variable, help=text)(function)
     return function
+
+
+def setting_flags() -> dict[str, str]:
+    """Flag (without its dashes) → help of every field of `EmitSettings`."""
+    known = {field.name for field in fields(EmitSettings)}
+
+    @emit_options
+    def command() -> None: ...
+
+    options: list[click.Option] = command.__click_params__  # type: ignore[attr-defined]
+    return {o.opts[0].removeprefix("--"): o.help or "" for o in reversed(options) if o.name in known}
 
 
 def emit_folder_options(function: F) -> F:

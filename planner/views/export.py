@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import yaml
 
 from planner.emit.options import EmitSettings
-from planner.emit.plan import emitted_files, plan_of
+from planner.emit.plan import TARGETS, emitted_files, plan_of
 from planner.evaluate import Candidate
 from planner.views import tables
-from planner.views.link import Link
+from planner.views.link import EMIT_KEYS, TARGET, Link
 from planner.views.plan import Plan
 
 SCENARIO_NAME = "scenario.yaml"
 
-_LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".sh": "bash", ".env": "bash", ".tf": "hcl"}
-
 
 @dataclass(frozen=True, slots=True)
 class ExportFile:
-    """One file: its name, its text, the language for highlighting, and how to use it."""
+    """One file: its name, its text, and how to use it."""
 
     name: str
     text: str
-    language: str
     usage: str
 
 
-def export_files(plan: Plan) -> tuple[ExportFile, ...]:
-    """Everything that `planner emit` writes for this plan, then the scenario itself.
+def targets_of(plan: Plan) -> dict[str, str]:
+    """Name → title of each launcher that `planner emit` writes for and that fits the plan."""
+    return {
+        target.name: f"{target.title[0].upper()}{target.title[1:]}"
+        for target in TARGETS
+        if target.provider in (None, plan.best.offer.provider)
+    }
+
+
+def target_of(plan: Plan) -> str:
+    """The launcher that the link names, the first one where it names none or one that does not fit the plan."""
+    known = targets_of(plan)
+    given = plan.link.get(TARGET)
+    return given if given in known else next(iter(known))
+
+
+def export_files(plan: Plan, target: str) -> tuple[ExportFile, ...]:
+    """What ``planner emit --target`` writes for this plan, then the scenario itself.
 
     Raises InvalidInputError for settings that the harness would not accept.
     """
     candidate = plan.best
-    emitted = emitted_files(plan_of(candidate, candidate.completed.assumptions, emit_settings(plan.link)))
-    files = [
-        ExportFile(name, text, _language(name), _usage(text) or "See the comments in the file.")
-        for name, text in emitted.items()
-    ]
-    text = scenario_yaml(candidate, plan.link)
-    files.append(ExportFile(SCENARIO_NAME, text, "yaml", f"planner recommend {SCENARIO_NAME}"))
+    emitted = emitted_files(plan_of(candidate, candidate.completed.assumptions, emit_settings(plan.link)), [target])
+    files = [ExportFile(name, text, _usage(text) or "See the comments in the file.") for name, text in emitted.items()]
+    files.append(ExportFile(SCENARIO_NAME, scenario_yaml(candidate, plan.link), f"planner recommend {SCENARIO_NAME}"))
     return tuple(files)
+
+
+def zipped(files: Sequence[ExportFile]) -> bytes:
+    """All of them in one archive; the same files, the same bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.writestr(zipfile.ZipInfo(file.name), file.text)
+    return stream.getvalue()
 
 
 def chart_tables(plan: Plan) -> dict[str, pd.DataFrame]:
@@ -62,13 +83,7 @@ def chart_tables(plan: Plan) -> dict[str, pd.DataFrame]:
 
 def emit_settings(link: Link) -> EmitSettings:
     """The flags of `planner emit` that the link carries."""
-    return EmitSettings(
-        run_id=link.get("run-id"),
-        remote=link.get("remote"),
-        local_directory=link.get("local-directory"),
-        telemetry_directory=link.get("telemetry-directory"),
-        rdzv_endpoint=link.get("rdzv-endpoint"),
-    )
+    return EmitSettings(**{key.replace("-", "_"): link.get(key) for key in EMIT_KEYS})
 
 
 def scenario_yaml(candidate: Candidate, link: Link) -> str:
@@ -96,7 +111,3 @@ def _usage(text: str) -> str:
             break
         lines.append(line.lstrip("# ").rstrip())
     return "\n".join(line for line in lines if line)
-
-
-def _language(name: str) -> str:
-    return next((language for suffix, language in _LANGUAGES.items() if name.endswith(suffix)), "text")

@@ -15,6 +15,8 @@ from typing import Any
 from harness.errors import InvalidInputError, did_you_mean, nearest
 from planner.catalogue import Catalogue
 from planner.completion import Completed, Knowledge, complete
+from planner.emit.options import setting_flags
+from planner.emit.plan import TARGETS
 from planner.layers import FieldPath, Given, Layered, layer
 from planner.options import BoundedNumber, Field, OneOf, WholeNumber, Words, scenario_fields
 from planner.ranking import OBJECTIVES, Objective
@@ -35,18 +37,17 @@ PLAN_KEYS: Mapping[str, Any] = {
     "deadline-probability": BoundedNumber(above=0.0, at_most=1.0),
 }
 """Keys that are no fields of the scenario but change the plan: flags of recommend."""
-EMIT_KEYS: Mapping[str, Any] = {
-    "run-id": Words(),
-    "remote": Words(),
-    "local-directory": Words(),
-    "telemetry-directory": Words(),
-    "rdzv-endpoint": Words(),
+EMIT_KEYS: Mapping[str, str] = setting_flags()
+"""Flags of emit, with their help: they change the files that are written, not the plan."""
+SHOW_RUN, COMPARE, TARGET, TELEMETRY = "show-run", "compare", "target", "telemetry"
+VIEW_KEYS: Mapping[str, Any] = {
+    SHOW_RUN: WholeNumber(),
+    COMPARE: OneOf(COMPARED),
+    TARGET: OneOf(target.name for target in TARGETS),
+    TELEMETRY: Words(),
 }
-"""Flags of emit: they change the files that are written, not the plan."""
-SHOW_RUN, COMPARE, TELEMETRY = "show-run", "compare", "telemetry"
-VIEW_KEYS: Mapping[str, Any] = {SHOW_RUN: WholeNumber(), COMPARE: OneOf(COMPARED), TELEMETRY: Words()}
-"""What is looked at: number of the simulated run, what is compared, the monitored run's name in the page's own list."""
-EXTRA_KEYS = {**PLAN_KEYS, **EMIT_KEYS, **VIEW_KEYS}
+"""What is looked at: a simulated run's number, what is compared, a launcher, a monitored run's name in its list."""
+EXTRA_KEYS: Mapping[str, Any] = {**PLAN_KEYS, **dict.fromkeys(EMIT_KEYS, Words()), **VIEW_KEYS}
 
 Query = tuple[tuple[str, str], ...]
 """Key and value, in order; only `ASSUME` may repeat."""

@@ -6,6 +6,7 @@ be looked at; names come from a list, never from a link or a text field.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import InvalidInputError
-from harness.report import Report, report_document
+from harness.report import AttemptRow, Report, report_document
 from harness.telemetry.reader import FILE_PATTERN, read_telemetry
 from harness.telemetry.schema import CheckpointDurable, NoticeReceived, Restored, Window
 from planner import render
@@ -25,6 +26,13 @@ CONFIG_NAME = "harness.yaml"
 ROOT_VARIABLE = "PLANNER_RUNS"
 """Environment variable with the root folder; the folder that the dashboard was started in without it."""
 
+_HEADINGS = {
+    "off_percent": "off (%)",
+    "n": "observations",
+    "startup_seconds": "startup (s)",
+    "attempt_id": "attempt",
+    "end": "how it ended",
+}
 _DEEPEST = 6
 _MOST = 200
 _MOST_FOLDERS = 20_000
@@ -192,7 +200,33 @@ def comparison_rows(report: Report) -> pd.DataFrame:
 def attempt_rows(report: Report) -> pd.DataFrame:
     """One row per attempt, in the report's words."""
     rows = [row.model_dump() for row in report.attempts]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(AttemptRow.model_fields))
+
+
+def shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """A small table as text: numbers short, a dash where there is nothing, headings in words."""
+    return pd.DataFrame(
+        {
+            _HEADINGS.get(name, name.replace("_", " ")): [_cell(name, value) for value in rows[name].tolist()]
+            for name in rows.columns
+        },
+        dtype=str,
+    )
+
+
+def _cell(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "—"
+    if name == "off_percent":
+        return f"{value:+.1f}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+
+
+def named_run(found: Sequence[RunFolder], name: str | None) -> RunFolder | None:
+    """The run of this name among those found; None where there is none.  Names are compared, never used as paths."""
+    return next((run for run in found if run.name == name), None)
 
 
 def folder_label(name: str) -> str:

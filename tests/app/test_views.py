@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import zipfile
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,10 +13,11 @@ import pytest
 import yaml
 
 from planner.catalogue import load_catalogue
-from planner.emit.plan import emitted_files, plan_of
+from planner.emit.options import EmitSettings
+from planner.emit.plan import TARGETS, emitted_files, plan_of
 from planner.layers import layer
 from planner.views import compare, export, ledger, market, sentences, tables, timeline, tornado
-from planner.views.link import changed, resolve
+from planner.views.link import EMIT_KEYS, changed, resolve
 from planner.views.plan import Plan, answer, make_plan, moment, numbers
 from simulator.reference import simulate_run
 
@@ -169,18 +173,38 @@ def test_editing_any_entry_with_its_own_text_changes_nothing(plan: Plan) -> None
 
 
 def test_the_export_is_what_emit_writes(plan: Plan) -> None:
-    """File by file; new targets of emit appear here without a change."""
-    files = {file.name: file for file in export.export_files(plan)}
-    emitted = emitted_files(plan_of(plan.best, plan.best.completed.assumptions, export.emit_settings(plan.link)))
-    assert {name: files[name].text for name in emitted} == emitted
-    assert set(files) == {*emitted, export.SCENARIO_NAME}
-    assert "harness launch harness.yaml" in files["harness.yaml"].usage
-    assert "torchrun" in files["torchrun.env"].usage
+    """File by file, for every launcher that fits; new ones appear here without a change."""
+    planned = plan_of(plan.best, plan.best.completed.assumptions, export.emit_settings(plan.link))
+    fitting = {target.name for target in TARGETS if target.provider in (None, "aws")}
+    assert set(export.targets_of(plan)) == fitting
+    for target in fitting:
+        files = {file.name: file for file in export.export_files(plan, target)}
+        emitted = emitted_files(planned, [target])
+        assert {name: files[name].text for name in emitted} == emitted
+        assert set(files) == {*emitted, export.SCENARIO_NAME}
+        assert all(file.usage for file in files.values())
+    plain = {file.name: file for file in export.export_files(plan, "torchrun")}
+    assert "harness launch harness.yaml" in plain["harness.yaml"].usage
+    assert "torchrun" in plain["torchrun.env"].usage
+    with zipfile.ZipFile(io.BytesIO(export.zipped(list(plain.values())))) as archive:
+        assert {name: archive.read(name).decode() for name in archive.namelist()} == {
+            name: file.text for name, file in plain.items()
+        }
+
+
+def test_every_setting_of_emit_is_a_key_of_the_link(plan: Plan) -> None:
+    """What the command line's flags say about the files, a link can say."""
+    names = {field.name for field in dataclasses.fields(EmitSettings)}
+    assert {key.replace("-", "_") for key in EMIT_KEYS} == names
+    link = resolve(changed(plan.link.query, {key: f"x-{key}" for key in EMIT_KEYS}), load_catalogue())
+    assert link.corrections == ()
+    assert dataclasses.asdict(export.emit_settings(link)) == {name: f"x-{name.replace('_', '-')}" for name in names}
+    assert link.question == plan.link.question
 
 
 def test_the_exported_scenario_is_read_by_the_command_line_and_means_the_same(plan: Plan) -> None:
     """Scenario out, scenario in: same place, same job."""
-    text = next(file.text for file in export.export_files(plan) if file.name == export.SCENARIO_NAME)
+    text = next(file.text for file in export.export_files(plan, "torchrun") if file.name == export.SCENARIO_NAME)
     layered = layer(yaml.safe_load(text), export.SCENARIO_NAME, {})
     assert layered.scenario.job.work_hours == 100.0
     assert layered.scenario.fleet.zone == plan.best.offer.zone
