@@ -58,6 +58,7 @@ def sidebar(held: Chosen, link: Link | None) -> None:
             _choice(held, "Simulated runs", "runs", choices.run_counts(given.get("runs")), given, default=choices.RUNS)
             _text(held, "Seed", "seed", given, default="1")
         _prices(held, catalogue, given)
+        _scenario(held)
         st.button("Start over with the example", on_click=held.start_over, width="stretch")
 
 
@@ -194,6 +195,25 @@ def _notice(held: Chosen, given: dict[str, str], link: Link | None) -> None:
         on_change=held_input(widget, value, _writer(held, "notice-success")),
         help="Probability that a notice which leaves enough time leads to an emergency save.",
     )
+
+
+def _scenario(held: Chosen) -> None:
+    widget = held.input("in-scenario")
+
+    def taken() -> None:
+        file = st.session_state.to_dict()[widget]
+        if file is not None:
+            held.open(file.name, file.getvalue())
+
+    with st.expander("Open a scenario file"):
+        st.file_uploader(
+            "Scenario (YAML or JSON)",
+            type=["yaml", "yml", "json"],
+            key=widget,
+            on_change=taken,
+            max_upload_size=1,
+            help="What planner recommend reads. It replaces all inputs.",
+        )
 
 
 def _prices(held: Chosen, catalogue: Catalogue, given: dict[str, str]) -> None:

@@ -71,6 +71,8 @@ def show(name: str) -> None:
 
 
 def _corrections(held: state.Chosen) -> None:
+    if held.refused is not None:
+        show_error(held.refused)
     for correction in held.corrections:
         st.warning(plain(correction.sentence), icon=":material/edit:")
 

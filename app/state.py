@@ -22,10 +22,12 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from harness.errors import SpotPlannerError
 from planner.catalogue import Catalogue, load_catalogue
 from planner.views.link import Correction, Link, Query, changed, resolve, with_assumption
 from planner.views.market import Live
 from planner.views.plan import BUNDLED
+from planner.views.upload import scenario_query
 
 _CHOSEN = "chosen"
 _START = "start"
@@ -38,6 +40,8 @@ class Chosen:
     query: Query | None = None
     """None until the URL has been read."""
     corrections: tuple[Correction, ...] = ()
+    refused: SpotPlannerError | None = None
+    """Why an uploaded scenario was not taken."""
     written: Query | None = None
     """What the URL was last set to."""
     version: int = 0
@@ -56,12 +60,12 @@ class Chosen:
 
     def change(self, changes: Mapping[str, str | None]) -> None:
         """Set keys of the query; None takes one out."""
-        self.corrections = ()
+        self.corrections, self.refused = (), None
         self.query = changed(self.query or (), changes)
 
     def assume(self, name: str, value: str | None) -> None:
         """Replace a stated assumption, or (None) take the replacement out."""
-        self.corrections = ()
+        self.corrections, self.refused = (), None
         self.query = with_assumption(self.query or (), name, value)
 
     def pick(self, changes: Mapping[str, str | None]) -> None:
@@ -70,9 +74,16 @@ class Chosen:
 
     def replace(self, query: Query) -> None:
         """Take over another query."""
-        self.corrections = ()
+        self.corrections, self.refused = (), None
         self.query = query
         self.version += 1
+
+    def open(self, name: str, data: bytes) -> None:
+        """Take over a scenario file; where it cannot be used, everything stays and `refused` says why."""
+        try:
+            self.replace(scenario_query(name, data))
+        except SpotPlannerError as error:
+            self.refused = error
 
     def start_over(self) -> None:
         """Back to the example."""

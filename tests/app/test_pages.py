@@ -157,6 +157,20 @@ def test_stepping_through_runs(page: Open) -> None:
     assert int(after.split(":")[0][4:]) == int(before.split(":")[0][4:]) + 1
 
 
+def test_an_uploaded_scenario_replaces_the_inputs_or_is_refused_in_words(page: Open) -> None:
+    """What can be used becomes the link; of what cannot, nothing is taken over."""
+    made = page("plan")
+    made.file_uploader[0].set_value(("mine.yaml", b"job: {work_hours: many}", "text/yaml")).run()
+    assert "work" in made.error[0].value
+    assert query(made)["work-hours"] == "100"
+    good = b"job: {work_hours: 33, checkpoint_gib: 4}\nfleet: {instance: p3.16xlarge}\nsimulation: {runs: 2000}\n"
+    made.file_uploader[0].set_value(("mine.yaml", good, "text/yaml")).run()
+    assert not made.error
+    assert query(made) == {"work-hours": "33", "checkpoint-gib": "4", "instance": "p3.16xlarge", "runs": "2000"}
+    assert made.number_input(key="in-work-hours-1").value == 33.0
+    assert "p3.16xlarge" in made.title[0].value
+
+
 def test_the_export_follows_its_settings(page: Open) -> None:
     """A run id given on the page is in the file and in the URL; a bad one is a sentence."""
     made = page("export")
