@@ -209,11 +209,11 @@ def fleet_runs(
                         outage += now - since
                     restoring = False
                     if coming:
-                        # A save of a moment ago may be read before it is durable.
+                        # A save of a moment ago: if it was not durable yet, it is now.
                         coming = False
                         copy_hours, puts, start, count, newest = add_copies(
                             ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, coming_progress, 0.0, coming_at, 0.0,
+                            1.0, coming_progress, 0.0, min(coming_at, now), 0.0,
                         )  # fmt: skip
                     if count > 0:
                         gets += 1
@@ -222,9 +222,7 @@ def fleet_runs(
                             verdicts += one
                             if bad:
                                 count -= 1
-                                # Storage of a save that is not durable yet lasts no time.
-                                copy_hours += max(now, coming_at)
-                                coming_at = 0.0
+                                copy_hours += now
                                 fallback = ring[place(start, count - 1, keep)] if count > 0 else 0.0
                                 lost += newest - fallback
                                 newest = fallback

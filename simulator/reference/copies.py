@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from simulator import draws
@@ -69,7 +68,9 @@ class Copies:
 
         A verdict is drawn once per copy, at its first restore that completes.
         """
-        self._settle(math.inf)  # an emergency save that is not due yet succeeds all the same
+        for copy in self._coming:
+            copy.durable_at = min(copy.durable_at, now)  # one that is not due yet succeeds all the same: it is there
+        self._settle(now)
         if not self._kept:
             return True
         newest = self._kept[-1]
@@ -101,4 +102,4 @@ class Copies:
 
     def _delete(self, index: int, now: float) -> None:
         copy = self._kept.pop(index)
-        self._gib_hours += self._spec.checkpoint_gib * max(0.0, now - copy.durable_at)
+        self._gib_hours += self._spec.checkpoint_gib * (now - copy.durable_at)

@@ -112,6 +112,11 @@ HARD: dict[str, dict[str, Any]] = {
     "an emergency as long as the notice": {"notice_hours": 0.25, "emergency_hours": 0.25, "notice_success": 1.0},
     "one copy, always bad": {"keep_last": 1, "corruption": 1.0, "lifetime": Exponential(0.3), "work_hours": 3.0},
     "many copies, often bad": {"keep_last": 9, "corruption": 0.8, "interval_hours": 0.1},
+    "saves that are read before they are durable": {
+        "keep_last": 1, "notice_hours": 0.2, "emergency_hours": 0.2, "startup_hours": 0.0, "persist_hours": 0.0,
+        "interval_hours": 0.02, "stall_hours": 0.0, "provision": ConstantProvision(0.0), "lifetime": Exponential(2.0),
+        "work_hours": 3.0, "detect_hours": 0.0, "rendezvous_hours": 0.0, "bulk": 0.0, "corruption": 0.0,
+    },
     "no overhead at all": {
         "stall_hours": 0.0, "persist_hours": 0.0, "startup_hours": 0.0, "notice_hours": 0.0, "emergency_hours": 0.0,
         "provision": ConstantProvision(0.0),
