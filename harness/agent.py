@@ -1,9 +1,10 @@
-"""torchrun as it is, with four things around it.
+"""torchrun as it is, with five things around it.
 
 `python -m harness launch` runs this instead of ``python -m torch.distributed.run``: the same code with the same
 arguments.  Before: where the store outlives a launch, it hands out the rdzv_id; and a newcomer asks a running fleet to
-save before it enters the rendezvous.  When told to end: it leaves the rendezvous at once.  After: such an end is one
-line and not a traceback, and a launch that is over says so in the store.  The launcher maps the exit code.
+save before it enters the rendezvous.  Meanwhile: told to end, it leaves the rendezvous at once; taken for dead by the
+others, it comes back.  After: such an end is one line and not a traceback, and a launch that is over says so in the
+store.  The launcher maps the exit code.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import signal
 import sys
 from typing import Any
 
-from harness.deregister import leave
 from harness.errors import EXIT_BUG, EXIT_INTERRUPTED_RESUMABLE
 from harness.log import configure_logging
+from harness.membership import come_back_when_evicted, leave
 from harness.warning_signals import held_signals, pass_on_to_children
 
 HAND_OUT = "HARNESS_HAND_OUT_RDZV_ID"
@@ -72,6 +73,7 @@ def _leave_when_told() -> None:
 
     class Agent(LocalElasticAgent):
         def _invoke_run(self, role: str = "default") -> Any:
+            come_back_when_evicted(self._worker_group.spec.rdzv_handler)
             try:
                 return super()._invoke_run(role)
             except SignalException:

@@ -32,6 +32,9 @@ from harness.telemetry.writer import BackgroundUploader, TelemetryWriter
 
 _log = logging.getLogger("harness")
 
+LEDGER_SECONDS = 10.0
+"""A checkpoint waits at most so long for the ledger of its steps to be on the durable target."""
+
 
 @dataclass
 class Identity:
@@ -217,6 +220,9 @@ class Attempt:
             if isinstance(step, int):
                 self.durable_step = step
                 self.write_status("running", step=step)
+        if name == "checkpoint_local" and self.config.data.ledger and self._uploader is not None:
+            # Whatever node is lost after this step is durable, what it used until then is written down.
+            self._uploader.flush(LEDGER_SECONDS)
         if name in {"checkpoint_durable", "checkpoint_failed"} and self._uploader is not None:
             self._uploader.request()
 

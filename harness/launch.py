@@ -93,8 +93,9 @@ def plan_launch(config_path: Path, options: LaunchOptions, script: Path, argumen
     external = torchrun.rdzv_conf.is_host is False
     hosts_store = local and not external and not (several and (options.node_rank or 0) > 0)
     rdzv_conf = torchrun.rdzv_conf.model_dump(exclude_none=True)
-    if local and not hosts_store:
-        rdzv_conf["is_host"] = False
+    if local and torchrun.rdzv_backend == "c10d":
+        # torchrun would guess from this machine's name, which need not lead to the endpoint's address.
+        rdzv_conf["is_host"] = hosts_store
     flags = [
         f"--nnodes={torchrun.nnodes}",
         f"--nproc-per-node={torchrun.nproc_per_node}",

@@ -7,7 +7,7 @@
     a failure of training code     the error itself; a second time at the same step also ends the agent
 
 A worker of a doomed node never exits before its agent knows: it would be restarted there, and the notice lost.  Where
-the agent is torchrun's own, the worker takes it off the rendezvous, too (see `harness.deregister`).
+the agent is torchrun's own, the worker takes it off the rendezvous, too (see `harness.membership`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import NoReturn
 
 from harness.attempt import Attempt
 from harness.board import NoticeBoard
-from harness.deregister import leave_for_agent
 from harness.environment import describe_peer_loss, is_peer_loss, maximum_nodes, minimum_nodes
 from harness.errors import (
     EXIT_BAD_INPUT,
@@ -30,6 +29,7 @@ from harness.errors import (
     InvalidInputError,
     SpotPlannerError,
 )
+from harness.membership import leave_for_agent
 from harness.preflight import split_endpoint
 from harness.processes import HARNESS_AGENT, agent_argument, command_line, elastic_agent_pid
 from harness.status import State

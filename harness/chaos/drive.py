@@ -2,80 +2,51 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import signal
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from harness.chaos.fleet import (
-    ChaosError,
+    LIMIT_SECONDS,
+    Fleet,
     Node,
-    can_bind,
-    free_port,
+    Shape,
     launch_command,
     one_machine,
-    open_metadata,
+    start_process,
     wait_until,
     write_config,
 )
 from harness.chaos.interruptions import Interruption
+from harness.chaos.judge import Evidence, Happened, Verdict, judge
+from harness.chaos.network import ChaosError, NetworkKind, free_port, open_network
 from harness.config import RunConfig
-from harness.errors import EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE, InvalidInputError, SpotPlannerError
-from harness.fakes.position import StepWatcher
-from harness.processes import adopt_orphans, descendants, is_running, kill_tree, wait_gone
-from harness.report import report_document
-from harness.status import read_status
+from harness.errors import EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE, InvalidInputError
+from harness.processes import adopt_orphans, kill_tree
 from harness.telemetry.reader import read_telemetry
-from harness.telemetry.summary import summarize_run
-from harness.validation import StrictModel
+from harness.telemetry.schema import Left
 
-LIMIT_SECONDS = 300.0
-_LEFTOVERS = (".writing-*", ".restoring-*", ".discarded-*", ".probe-*", ".status.json.*")
-
-
-class Happened(StrictModel):
-    """One interruption of the schedule, and whether it took place."""
-
-    interruption: Interruption
-    fired: bool
-    step: int | None = None
-    """The furthest step of the node's telemetry when it began."""
-
-
-class Verdict(StrictModel):
-    """What a chaos run proved; `passed` only without `problems`."""
-
-    schema_version: Literal[1] = 1
-    passed: bool
-    problems: tuple[str, ...]
-    happened: tuple[Happened, ...]
-    launches: int
-    lost_steps: int
-    lost_steps_bound: int
-    """Per kill and late notice: two intervals, one for the steps since the save and one for the upload in flight."""
-    weights_difference: float | None
-    """Largest difference of any weight from the uninterrupted run's; 0 when equal bit for bit."""
-    samples_proven: bool | None
-    """From the ledgers; None where nothing was written down."""
-    orphans: int
-    wall_seconds: float
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass
 class Chaos:
-    """One chaos run below `folder`, which must be empty or absent."""
+    """One chaos run below `folder`, which must be empty or absent.  For a process of its own."""
 
     config: RunConfig
     interruptions: Sequence[Interruption]
-    script: Path
-    arguments: Sequence[str]
+    shape: Shape
     folder: Path
-    nodes: int = 2
-    interval_steps: int = 5
     tolerance: float = 0.0
+    network_kind: NetworkKind = "auto"
+    replace_after_steps: int = 10
+    """A node that an elastic fleet lost is replaced when the others have come so much further."""
+    reference: Path | None = None
+    """Durable target of the uninterrupted run, where one was made before; None: it is made."""
     happened: list[Happened] = field(default_factory=list)
 
     def run(self) -> Verdict:
@@ -83,89 +54,134 @@ class Chaos:
         self._check()
         adopt_orphans()
         began = time.monotonic()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        address, self._metadata = open_metadata(self.nodes)
-        self._port = free_port()
-        path = self.folder / "harness.yaml"
-        self._run_config = one_machine(
-            self.config,
-            self.folder,
-            nodes=self.nodes,
-            interval_steps=self.interval_steps,
-            port=self._port,
-            metadata=address,
-        )
-        write_config(self._run_config, path)
-        self._fleet = [
-            Node(
-                number,
-                self.folder,
-                launch_command(path, number, self.script, self.arguments),
-                self.folder / "logs" / f"node-{number}.log",
-            )
-            for number in range(self.nodes)
-        ]
+        network = open_network(self.network_kind, self.shape.maximum)
         problems: list[str] = []
-        try:
-            self._start_all()
-            for item in self.interruptions:
-                self._interrupt(item)
-            self._to_the_end()
-            self._reference()
-        except ChaosError as error:
-            problems.append(str(error))
-        finally:
-            for node in self._fleet:
-                node.close()
-            for service in self._metadata:
-                service.close()
-        verdict = self._judge(problems, began)
+        launches = 0
+        with _ended_by_sigterm():
+            try:
+                self._network = network
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._fleets = [self._new_fleet(self.folder)]
+                try:
+                    self._fleet.start_store()
+                    self._start_all()
+                    for item in self.interruptions:
+                        self._interrupt(item)
+                    self._to_the_end()
+                    if self.reference is None:
+                        self._uninterrupted()
+                except ChaosError as error:
+                    problems.append(str(error))
+                finally:
+                    for fleet in self._fleets:
+                        fleet.close()
+                launches = sum(node.launches for fleet in self._fleets for node in fleet.nodes)
+            finally:
+                network.close()
+        ports = [*(fleet.port for fleet in self._fleets), *(service.port for service in network.metadata)]
+        evidence = Evidence(
+            folder=self.folder,
+            reference=self.reference or self.folder / "reference" / "bucket",
+            disks=tuple(node.disk for fleet in self._fleets for node in fleet.nodes),
+            interval_steps=self.shape.interval_steps,
+            tolerance=self.tolerance,
+            launches=launches,
+            network=network.kind,
+            ports=tuple(ports),
+        )
+        verdict = judge(evidence, self.happened, problems, began=began)
         (self.folder / "verdict.json").write_text(verdict.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return verdict
 
     def _check(self) -> None:
-        beyond = [item.node for item in self.interruptions if item.node >= self.nodes]
+        shape = self.shape
+        beyond = [item.node for item in self.interruptions if item.node is not None and item.node >= shape.maximum]
         if beyond:
-            raise InvalidInputError("node", beyond[0], f"0 to {self.nodes - 1}: the run has {self.nodes} nodes")
-        if not self.script.is_file():
-            raise InvalidInputError("script", self.script, "an existing Python file")
+            raise InvalidInputError("node", beyond[0], f"0 to {shape.maximum - 1}: the run has {shape.maximum} nodes")
+        elastic_only = [item.kind for item in self.interruptions if item.kind in {"join", "store-death"}]
+        if elastic_only and not shape.elastic:
+            hint = "the store of a rigid one is on node 0: kill that" if "store-death" in elastic_only else None
+            wanted = "an elastic fleet, --nodes MIN:MAX"
+            raise InvalidInputError(elastic_only[0], f"--nodes {shape.maximum}", wanted, hint)
+        if not shape.script.is_file():
+            raise InvalidInputError("script", shape.script, "an existing Python file")
+        if self.reference is not None and not self.reference.is_dir():
+            raise InvalidInputError("--reference", self.reference, "a folder: reference/bucket of an earlier chaos run")
         if self.folder.exists() and any(self.folder.iterdir()):
             raise InvalidInputError("--folder", self.folder, "an empty or a new folder")
 
-    # ---- interrupting
+    # ---- fleets and nodes
+
+    @property
+    def _fleet(self) -> Fleet:
+        """The newest launch; older ones exist after a split brain."""
+        return self._fleets[-1]
+
+    def _new_fleet(self, folder: Path) -> Fleet:
+        return Fleet(self.config, self.shape, folder, self.folder / "bucket", folder / "logs", self._network)
 
     def _start_all(self) -> None:
-        for node in self._fleet:
+        """What does not run, but for nodes that join later."""
+        for node in self._fleet.nodes:
             point = next((h.during for h in self._ahead() if h.node == node.number and h.during), None)
-            node.environment = {"HARNESS_FAULT": f"{point}@{self._trigger(node)}"} if point else {}
-            node.start()
+            fault = {"HARNESS_FAULT": f"{point}@{self._trigger(node)}"} if point else {}
+            node.environment = {**self._network.environment(node.number), **fault}
+            if not node.running and not self._joins_later(node):
+                node.start()
 
     def _ahead(self) -> Sequence[Interruption]:
         return self.interruptions[len(self.happened) :]
 
+    def _joins_later(self, node: Node) -> bool:
+        """Whether the next thing that happens to an absent node is that it joins."""
+        following = next((item for item in self._ahead() if item.node == node.number), None)
+        return following is not None and following.kind == "join"
+
     def _trigger(self, node: Node) -> Path:
-        return self.folder / f"fault-{node.number}"
+        return self._fleet.folder / f"fault-{node.number}"
+
+    def _lose(self, node: Node) -> None:
+        node.lose()
+        if self.shape.elastic and not self._joins_later(node):
+            node.due_step = self._fleet.step() + self.replace_after_steps
+
+    # ---- interrupting
 
     def _interrupt(self, item: Interruption) -> None:
-        """Wait for the position, interrupt, and launch again what is left."""
-        node = self._fleet[item.node]
-        watcher = StepWatcher(node.disk / "telemetry")
-
-        def reached_or_over() -> bool:
-            return watcher.step() >= item.at_step or any(other.code is not None for other in self._fleet)
-
-        wait_until(reached_or_over, item.describe(), LIMIT_SECONDS)
-        codes = [other.code for other in self._fleet]
-        if any(code is not None for code in codes):
+        """Wait for the position, interrupt, and see to it that the job goes on."""
+        fleet = self._fleet
+        node = None if item.node is None or item.kind == "join" else fleet.nodes[item.node]
+        position = fleet.step if node is None else node.step
+        fleet.wait(
+            lambda: (position() >= item.at_step and (node is None or node.running)) or fleet.over(), item.describe()
+        )
+        step = position()
+        if fleet.over():
+            codes = [node.code for node in fleet.nodes]
             self.happened.append(Happened(interruption=item, fired=False))
             raise ChaosError(f"{item.describe()}: the run ended before (exit codes {codes})")
-        step = watcher.step()
-        fired = self._kill(node, item) if item.kind == "kill" else self._announce(node, item)
-        self.happened.append(Happened(interruption=item, fired=fired, step=step))
+        began = time.time()
+        # It is no longer ahead: what starts from here on is for those that follow.
+        self.happened.append(Happened(interruption=item, fired=False, step=step))
+        fired = self._fire(item)
+        seconds = self._noticed_after(began) if item.kind == "cut" else None
+        self.happened[-1] = Happened(interruption=item, fired=fired, step=step, noticed_seconds=seconds)
         if not fired:
             raise ChaosError(f"{item.describe()}: it did not happen")
-        self._collect(item)
-        self._start_all()
+
+    def _fire(self, item: Interruption) -> bool:
+        if item.node is None:
+            return self._store_death() if item.kind == "store-death" else self._split_brain()
+        node = self._fleet.nodes[item.node]
+        if item.kind == "join":
+            return self._join(node, item)
+        if item.kind == "cut":
+            return self._cut(node, item)
+        fired = self._kill(node, item) if item.kind == "kill" else self._announce(node, item)
+        if fired and not self.shape.elastic:
+            self._collect(node)
+            self._start_all()
+        return fired
 
     def _kill(self, node: Node, item: Interruption) -> bool:
         if item.during is not None:
@@ -178,164 +194,169 @@ class Chaos:
                 return False
             fired.unlink()
         ended = node.code is not None
-        node.kill()
+        self._lose(node)
         return item.during is not None or not ended
 
     def _announce(self, node: Node, item: Interruption) -> bool:
         """Announce; the provider takes the node at its deadline, whatever it is doing."""
-        service = self._metadata[node.number]
-        promised = self._run_config.notices.notice_seconds
+        service = self._network.metadata[node.number]
+        promised = self._fleet.config.notices.notice_seconds
         left = promised if item.notice_seconds is None else item.notice_seconds
         service.announce(seconds=left if item.kind == "notice" else promised)
         deadline = time.monotonic() + left
         wait_until(lambda: node.code is not None or time.monotonic() >= deadline, item.describe(), left + LIMIT_SECONDS)
         delivered = service.delivered == ["reclaim"]
-        node.kill()
+        self._lose(node)
         service.withdraw()
         service.delivered.clear()
         return delivered or item.kind == "late-notice"
 
-    def _collect(self, item: Interruption) -> None:
-        """All nodes have ended: as a fleet of fixed size does that has lost one."""
-        node = self._fleet[item.node]
-        for other in self._fleet:
-            if other is not node:
-                wait_until(lambda other=other: self._lost_a_node(other), "the others notice", LIMIT_SECONDS)  # type: ignore[misc]
-                status = read_status(other.disk / "telemetry")
-                if status is not None and status.reason == "peer-lost":
-                    # It waits for a replacement, as a fleet of fixed size does; a job manager stops it.  Whoever leaves
-                    # by itself is left alone: a signal in its last moments would hide how it ended.
-                    other.terminate()
-                wait_until(lambda other=other: other.code is not None, "the others end", LIMIT_SECONDS)  # type: ignore[misc]
-                if node.number != 0 and other.code != EXIT_INTERRUPTED_RESUMABLE:
-                    raise ChaosError(f"node {other.number} ended with {other.code}, not resumable; see {other.log}")
+    def _join(self, node: Node, item: Interruption) -> bool:
+        """The node comes up, and trains."""
+        if node.running:
+            return False
+        node.process = None
+        node.start()
+        self._fleet.wait(lambda: node.step() >= 0 or self._fleet.over(), f"{item.describe()}: training there")
+        return node.step() >= 0
 
-    def _lost_a_node(self, node: Node) -> bool:
-        status = read_status(node.disk / "telemetry")
-        return node.code is not None or (status is not None and status.state == "interrupted")
+    def _cut(self, node: Node, item: Interruption) -> bool:
+        """Silence, then the link is back: whoever has given the node up by then must not be disturbed by it."""
+        assert item.cut_seconds is not None
+        fleet, pid = self._fleet, node.pid
+        self._network.cut(node.number, pid)
+        node.silent = True
+        end = time.monotonic() + item.cut_seconds
+        try:
+            fleet.wait(lambda: time.monotonic() >= end or fleet.over(), item.describe(), item.cut_seconds + 60.0)
+        finally:
+            self._network.heal(node.number, pid)
+            node.silent = False
+        if not self.shape.elastic and any(self._has_given_up(other) for other in fleet.nodes):
+            self._collect(None)
+            self._start_all()
+        return True
+
+    def _store_death(self) -> bool:
+        """Every launch must end resumable; then the store is back, and they are launched again."""
+        fleet = self._fleet
+        assert fleet.store is not None
+        running = [node for node in fleet.nodes if node.running]
+        kill_tree(fleet.store.pid)
+        fleet.store.wait()
+        wait_until(lambda: not any(n.running for n in running), "launches end without their store", LIMIT_SECONDS)
+        codes = [node.code for node in running]
+        if any(code != EXIT_INTERRUPTED_RESUMABLE for code in codes):
+            raise ChaosError(f"without their store the launches ended with {codes}, not with 75; see {fleet.folder}")
+        fleet.start_store()
+        for node in running:
+            node.start()
+        return True
+
+    def _split_brain(self) -> bool:
+        """Launch the job a second time, elsewhere; one of the two must find out and end, and publish nothing more.
+
+        The one that claimed the run last goes on: the second, unless the first one was just forming up again.
+        """
+        first, second = self._fleet, self._new_fleet(self.folder / f"again-{len(self._fleets)}")
+        self._fleets.append(second)
+        second.start_store()
+        self._start_all()
+        wait_until(
+            lambda: not all(any(n.running for n in fleet.nodes) for fleet in (first, second)),
+            "one of two launches of the same run is fenced",
+            LIMIT_SECONDS,
+        )
+        loser = second if any(node.running for node in first.nodes) else first
+        if loser is second:
+            self._fleets[-2:] = [second, first]
+        loser.close()
+        fenced = [node for node in loser.nodes if (status := node.status()) is not None and status.state == "fenced"]
+        return bool(fenced) and not any(node.code == EXIT_DONE for node in loser.nodes)
+
+    # ---- a rigid fleet that has lost a node
+
+    def _has_given_up(self, node: Node) -> bool:
+        status = node.status()
+        return not node.running or (status is not None and status.state == "interrupted")
+
+    def _collect(self, lost: Node | None) -> None:
+        """All nodes but `lost` end, as a job manager ends a fleet of fixed size."""
+        for node in self._fleet.nodes:
+            if node is lost:
+                continue
+            wait_until(lambda node=node: self._has_given_up(node), "the others notice", LIMIT_SECONDS)  # type: ignore[misc]
+            status = node.status()
+            if status is not None and status.reason == "peer-lost":
+                # It waits for a replacement.  Whoever leaves by itself is left alone: a signal in its last moments
+                # would hide how it ended.
+                node.terminate()
+            wait_until(lambda node=node: not node.running, "the others end", LIMIT_SECONDS)  # type: ignore[misc]
+            # The store of a rigid fleet ends with node 0; how the others end then is torchrun's business.
+            if (lost is None or lost.number != 0) and node.code != EXIT_INTERRUPTED_RESUMABLE:
+                raise ChaosError(f"node {node.number} ended with {node.code}, not resumable; see {node.log}")
+
+    def _noticed_after(self, began_wall: float) -> float | None:
+        """Seconds until a node said that it had lost a peer; None where nobody did."""
+        there = [node.disk for node in self._fleet.nodes if node.disk.exists()]
+        lost = [
+            event.wall_time
+            for event in read_telemetry(*there).events
+            if isinstance(event, Left) and event.reason == "peer-lost" and event.wall_time >= began_wall
+        ]
+        return min(lost) - began_wall if lost else None
+
+    # ---- the end
 
     def _to_the_end(self) -> None:
-        wait_until(lambda: all(node.code is not None for node in self._fleet), "the end of the run", LIMIT_SECONDS)
-        codes = [node.code for node in self._fleet]
-        if any(code != EXIT_DONE for code in codes):
-            raise ChaosError(f"the last launch ended with {codes}, not {EXIT_DONE}; see {self.folder / 'logs'}")
+        fleet = self._fleet
+        fleet.wait(lambda: not any(node.running for node in fleet.nodes) and fleet.over(), "the end of the run")
+        codes = [node.code for node in fleet.nodes if node.process is not None]
+        # A node that was just coming back when the others finished has nothing left to do.
+        good = {EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE} if self.shape.elastic else {EXIT_DONE}
+        if EXIT_DONE not in codes or not good.issuperset(codes):
+            raise ChaosError(f"the last launch ended with {codes}, not {EXIT_DONE}; see {fleet.folder / 'logs'}")
 
-    def _reference(self) -> None:
+    def _uninterrupted(self) -> None:
         """The same run, never interrupted, all ranks on one node, below a folder of its own."""
         folder = self.folder / "reference"
         config = one_machine(
             self.config,
+            Shape(1, 1, self.shape.script, self.shape.arguments, self.shape.interval_steps),
             folder,
-            nodes=1,
-            interval_steps=self.interval_steps,
-            port=free_port(),
+            folder / "bucket",
+            endpoint=f"localhost:{free_port()}",
             metadata="http://127.0.0.1:9",
+            external_store=False,
         )
         config = config.model_copy(
             update={
-                "torchrun": config.torchrun.model_copy(update={"nproc_per_node": self.nodes}),
+                "torchrun": config.torchrun.model_copy(update={"nproc_per_node": self.shape.maximum}),
                 "notices": config.notices.model_copy(update={"sources": config.notices.sources[:1]}),
             }
         )
         write_config(config, folder / "harness.yaml")
-        command = launch_command(folder / "harness.yaml", None, self.script, self.arguments)
-        node = Node(0, folder, command, self.folder / "logs" / "reference.log")
-        self._fleet.append(node)
-        node.start()
-        wait_until(lambda: node.code is not None, "the end of the uninterrupted run", LIMIT_SECONDS)
-        if node.code != EXIT_DONE:
-            raise ChaosError(f"the uninterrupted run ended with {node.code}; see {node.log}")
-
-    # ---- judging
-
-    def _judge(self, problems: list[str], began: float) -> Verdict:
-        disks = [self.folder / "bucket", *(self.folder / f"node-{number}" for number in range(self.nodes))]
-        there = [path for path in disks if path.exists()]
-        summary = summarize_run(read_telemetry(*there).events)
-        (self.folder / "report.json").write_text(
-            report_document(there, self.folder / "harness.yaml").model_dump_json(indent=2), encoding="utf-8"
-        )
-        hard = sum(item.interruption.kind != "notice" for item in self.happened)
-        bound, lost = 2 * self.interval_steps * hard, summary.profile.lost_steps
-        if lost > bound:
-            problems.append(f"{lost} steps lost, more than the {bound} that {hard} kills and late notices may cost")
-        difference = samples = None
-        if not problems:
-            difference = weights_difference(self.folder / "bucket", self.folder / "reference" / "bucket")
-            if difference > self.tolerance:
-                problems.append(f"weights differ from the uninterrupted run's by {difference:g}")
-            samples = self._prove_samples(there, problems)
-        # Killed trees are adopted by this process: those that have ended are no orphans, only not yet waited for.
-        orphans = [pid for pid in descendants(os.getpid()) if is_running(pid)]
-        if orphans:
-            problems.append(f"{len(orphans)} processes were left behind: {', '.join(map(str, orphans))}")
-            for pid in orphans:
-                kill_tree(pid)
-            wait_gone(orphans, 5.0)
-        ports = [self._port, *(service.port for service in self._metadata)]
-        problems += [f"port {port} is still in use" for port in ports if not can_bind(port)]
-        leaked = [path for pattern in _LEFTOVERS for path in self.folder.rglob(pattern)]
-        problems += [f"left behind: {path}" for path in leaked[:5]]
-        return Verdict(
-            passed=not problems,
-            problems=tuple(problems),
-            happened=tuple(self.happened),
-            launches=sum(node.launches for node in self._fleet),
-            lost_steps=lost,
-            lost_steps_bound=bound,
-            weights_difference=difference,
-            samples_proven=samples,
-            orphans=len(orphans),
-            wall_seconds=time.monotonic() - began,
-        )
-
-    def _prove_samples(self, paths: Sequence[Path], problems: list[str]) -> bool | None:
-        """From the ledgers of all nodes; None when the script's dataset leaves none."""
-        from harness.ledger import LEDGER_PATTERN, prove
-
-        if not any(True for path in paths for _ in path.rglob(LEDGER_PATTERN)):
-            return None
-        proof = prove(paths)
-        problems += [f"samples: {problem}" for problem in proof.problems]
-        return proof.proven
+        log = self.folder / "logs" / "reference.log"
+        process = start_process(launch_command(folder / "harness.yaml", self.shape, []), log, {})
+        try:
+            wait_until(lambda: process.poll() is not None, "the end of the uninterrupted run", LIMIT_SECONDS)
+        finally:
+            if process.poll() is None:
+                kill_tree(process.pid)
+                process.wait()
+        if process.returncode != EXIT_DONE:
+            raise ChaosError(f"the uninterrupted run ended with {process.returncode}; see {log}")
 
 
-def weights_difference(bucket: Path, reference: Path) -> float:
-    """Largest absolute difference between the newest models below two durable targets; 0 when equal bit for bit."""
-    import torch
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the block like Ctrl-C does, so that it takes down what it has started."""
 
-    from harness.checkpoint.export import export_checkpoint
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(EXIT_TERMINATED)
 
-    states = []
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        for number, location in enumerate((bucket, reference)):
-            output = Path(folder) / f"{number}.pt"
-            export_checkpoint(location, output, component="model")
-            states.append(torch.load(output, weights_only=True))
-    first, second = states
-    if first.keys() != second.keys():
-        raise SpotPlannerError("the two runs have different models")
-    largest = 0.0
-    for name, tensor in first.items():
-        if not torch.equal(tensor, second[name]):
-            # NaN and equal-looking values count too: only equal bits are 0.
-            gap = (tensor.double() - second[name].double()).abs().max().item()
-            largest = max(largest, gap if gap > 0.0 else float("inf"))
-    return largest
-
-
-def render(verdict: Verdict) -> str:
-    """For a person's eye."""
-    lines = [
-        f"{item.interruption.describe()}: {'happened' if item.fired else 'DID NOT HAPPEN'} (step {item.step})"
-        for item in verdict.happened
-    ]
-    lines.append(f"lost steps: {verdict.lost_steps} (at most {verdict.lost_steps_bound})")
-    if verdict.weights_difference is not None:
-        equal = verdict.weights_difference == 0.0
-        lines.append(f"weights: {'equal, bit for bit' if equal else f'differ by {verdict.weights_difference:g}'}")
-    if verdict.samples_proven is not None:
-        lines.append(f"every sample exactly once: {'proven' if verdict.samples_proven else 'NOT PROVEN'}")
-    lines += [f"PROBLEM: {problem}" for problem in verdict.problems]
-    lines.append(f"{'passed' if verdict.passed else 'FAILED'} in {verdict.wall_seconds:.0f} s")
-    return "\n".join(lines)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,12 +1,10 @@
-"""Several nodes on one machine: each a `python -m harness launch` with a disk of its own and a metadata service."""
+"""The nodes of a chaos run: each a `python -m harness launch` with a disk of its own, and the store where they meet."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,41 +16,56 @@ from typing import Any
 
 import yaml
 
+from harness.chaos.network import ChaosError, Network, free_port
 from harness.config import RunConfig
-from harness.errors import SpotPlannerError
-from harness.fakes import FakeAwsMetadata
-from harness.processes import kill_tree
+from harness.errors import EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE
+from harness.fakes.position import StepWatcher
+from harness.processes import die_with_parent, kill_tree
+from harness.status import Status, read_status
 from harness.validation import parse
 
+LIMIT_SECONDS = 300.0
+_MOST_LAUNCHES = 50
+"""Of one node: more means that it does not get anywhere."""
 
-class ChaosError(SpotPlannerError):
-    """The run did not come to where it could be interrupted, or did not end."""
+
+@dataclass(frozen=True)
+class Shape:
+    """How many nodes, and what runs on them."""
+
+    minimum: int
+    maximum: int
+    script: Path
+    arguments: Sequence[str]
+    interval_steps: int
+
+    @property
+    def elastic(self) -> bool:
+        """The others go on when a node is lost."""
+        return self.minimum < self.maximum
 
 
 def one_machine(
-    config: RunConfig, folder: Path, *, nodes: int, interval_steps: int, port: int, metadata: str
+    config: RunConfig, shape: Shape, folder: Path, bucket: Path, *, endpoint: str, metadata: str, external_store: bool
 ) -> RunConfig:
     """`config` with what one machine must change: addresses, directories, and offsets that are steps."""
     document = config.model_dump(mode="json")
-    for section, changes in one_machine_changes(folder, nodes, interval_steps, port, metadata).items():
-        document[section].update(changes)
-    return parse(RunConfig, document, source="chaos")
-
-
-def one_machine_changes(
-    folder: Path, nodes: int, interval_steps: int, port: int, metadata: str
-) -> dict[str, dict[str, Any]]:
-    """By section; everything else stays as the config says."""
-    return {
-        "torchrun": {"nnodes": str(nodes), "nproc_per_node": 1, "rdzv_endpoint": f"localhost:{port}"},
+    nnodes = f"{shape.minimum}:{shape.maximum}" if shape.elastic else str(shape.maximum)
+    changes: dict[str, dict[str, Any]] = {
+        "torchrun": {
+            "nnodes": nnodes,
+            "nproc_per_node": 1,
+            "rdzv_endpoint": endpoint,
+            "rdzv_conf": {**document["torchrun"]["rdzv_conf"], "is_host": False if external_store else None},
+        },
         "checkpoint": {
             "directory": str(folder / "node-{node}" / "checkpoints"),
-            "remote": str(folder / "bucket"),
+            "remote": str(bucket),
             "s3_endpoint_url": None,
             "s3_sse": None,
             "s3_kms_key_id": None,
             # In steps, and never skipped: so the most that a kill may cost is a number.
-            "interval": {"steps": interval_steps, "seconds": None},
+            "interval": {"steps": shape.interval_steps, "seconds": None},
             "when_busy": "wait",
         },
         "notices": {
@@ -63,6 +76,9 @@ def one_machine_changes(
         "data": {"ledger": True},
         "telemetry": {"directory": str(folder / "node-{node}" / "telemetry"), "window_steps": 1},
     }
+    for section, values in changes.items():
+        document[section].update(values)
+    return parse(RunConfig, document, source="chaos")
 
 
 def write_config(config: RunConfig, path: Path) -> None:
@@ -71,107 +87,188 @@ def write_config(config: RunConfig, path: Path) -> None:
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
-def free_port() -> int:
-    """A port on loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def can_bind(port: int) -> bool:
-    """Whether nobody listens on `port` of loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def open_metadata(nodes: int) -> tuple[str, list[FakeAwsMetadata]]:
-    """A service per node, and the address that ``{node}`` completes."""
-    for _ in range(200):
-        prefix = 1100 + secrets.randbelow(1800)
-        services: list[FakeAwsMetadata] = []
-        try:
-            for node in range(nodes):
-                services.append(FakeAwsMetadata(prefix * 10 + node))  # noqa: PERF401  each one opened must be closed
-        except SpotPlannerError:  # somebody has that port
-            for service in services:
-                service.close()
-            continue
-        return f"http://127.0.0.1:{prefix}{{node}}", services
-    raise ChaosError("no neighbouring free ports on this machine")
-
-
 @dataclass
 class Node:
     """One node: its disk, and the launch that runs on it."""
 
     number: int
-    folder: Path
+    disk: Path
+    """What is lost with the node."""
     command: Sequence[str]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    """None: the node is not there."""
     launches: int = 0
-    gone: bool = False
-    """The provider took it: the next launch is on another machine."""
-
-    @property
-    def disk(self) -> Path:
-        """What is lost with the node."""
-        return self.folder / f"node-{self.number}"
+    due_step: int | None = None
+    """It is not there, and its replacement comes when the fleet has reached this step."""
+    silent: bool = False
+    """Its link is cut."""
+    _watcher: StepWatcher | None = None
 
     @property
     def code(self) -> int | None:
-        """Exit code of the newest launch; None while it runs."""
-        assert self.process is not None
-        return self.process.poll()
+        """Exit code of the newest launch; None while it runs, or without one."""
+        return None if self.process is None else self.process.poll()
+
+    @property
+    def running(self) -> bool:
+        """A launch runs on it."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the launch that runs."""
+        return self.process.pid if self.process is not None and self.running else None
+
+    def step(self) -> int:
+        """The furthest step in its telemetry; −1 before the first."""
+        if self._watcher is None:
+            self._watcher = StepWatcher(self.disk / "telemetry")
+        return self._watcher.step()
+
+    def status(self) -> Status | None:
+        """What its newest attempt says about itself."""
+        return read_status(self.disk / "telemetry")
 
     def start(self) -> None:
-        """Launch on this node; a node that is gone is replaced by one with an empty disk."""
-        if self.gone:
-            shutil.rmtree(self.disk, ignore_errors=True)
-            self.gone = False
+        """Launch on this node."""
         self.launches += 1
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
+        if self.launches > _MOST_LAUNCHES:
+            raise ChaosError(f"node {self.number} was launched {_MOST_LAUNCHES} times; see {self.log}")
+        self.due_step = None
+        self.process = start_process(self.command, self.log, self.environment)
 
-    def kill(self) -> None:
+    def lose(self) -> None:
         """As a machine that is switched off, and its disk with it."""
-        assert self.process is not None
-        if self.process.poll() is None:
-            kill_tree(self.process.pid)
-            self.process.wait()
-        self.gone = True
+        self.close()
+        self.process, self._watcher = None, None
+        shutil.rmtree(self.disk, ignore_errors=True)
 
     def terminate(self) -> None:
         """SIGTERM to the launch, where it still runs."""
-        assert self.process is not None
-        if self.process.poll() is None:
+        if self.process is not None and self.running:
             self.process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
         """Nothing of it is left running."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.running:
             kill_tree(self.process.pid)
             self.process.wait()
 
 
-def launch_command(config: Path, node: int | None, script: Path, arguments: Sequence[str]) -> list[str]:
+def start_process(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """In a group of its own (a Ctrl-C is for this process), told to end when this process is killed."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            preexec_fn=_end_with_this,  # noqa: PLW1509  no other thread holds a lock that the child needs
+        )
+
+
+def _end_with_this() -> None:
+    die_with_parent(signal.SIGTERM)
+
+
+class Fleet:
+    """One launch of the job on all nodes.  `folder` holds the nodes' disks, `bucket` is the durable target.
+
+    An elastic fleet has its store beside the nodes; the store of a rigid one runs on node 0.
+    """
+
+    def __init__(self, config: RunConfig, shape: Shape, folder: Path, bucket: Path, logs: Path, network: Network):
+        self.shape, self.network, self.folder, self._logs = shape, network, folder, logs
+        self.port = free_port()
+        self.store: subprocess.Popen[bytes] | None = None
+        host = network.store_host if shape.elastic else network.node_host(0)
+        self.config = one_machine(
+            config,
+            shape,
+            folder,
+            bucket,
+            endpoint=f"{host}:{self.port}",
+            metadata=network.metadata_address,
+            external_store=shape.elastic,
+        )
+        self.config_path = folder / "harness.yaml"
+        write_config(self.config, self.config_path)
+        self.nodes = [self._node(number) for number in range(shape.maximum)]
+
+    def _node(self, number: int) -> Node:
+        command = launch_command(
+            self.config_path,
+            self.shape,
+            ["--node-rank", str(number), *self.network.flags(number)],
+        )
+        return Node(
+            number,
+            self.folder / f"node-{number}",
+            self.network.command(number, command),
+            self._logs / f"node-{number}.log",
+            self.network.environment(number),
+        )
+
+    def start_store(self) -> None:
+        """Of an elastic fleet."""
+        if self.shape.elastic:
+            command = [sys.executable, "-m", "harness", "rendezvous", "--port", str(self.port)]
+            self.store = start_process(command, self._logs / "store.log", {})
+
+    def step(self) -> int:
+        """The furthest step of any node."""
+        return max(node.step() for node in self.nodes)
+
+    def over(self) -> bool:
+        """Somebody has finished, or nothing runs any more and nobody will start it again."""
+        if any(node.code == EXIT_DONE for node in self.nodes):
+            return True
+        return not self.shape.elastic and not any(node.running for node in self.nodes)
+
+    def tend(self) -> None:
+        """What a job manager does for an elastic fleet: replacements, and launches that ended with 75 again."""
+        if not self.shape.elastic or any(node.code == EXIT_DONE for node in self.nodes):
+            return
+        for node in self.nodes:
+            if node.silent or node.running:
+                continue
+            if node.process is None:
+                too_few = sum(other.running for other in self.nodes) < self.shape.minimum
+                if node.due_step is not None and (too_few or self.step() >= node.due_step):
+                    node.start()
+            elif node.code == EXIT_INTERRUPTED_RESUMABLE:
+                node.start()
+            else:
+                raise ChaosError(f"node {node.number} ended with {node.code}, not resumable; see {node.log}")
+
+    def wait(self, condition: Callable[[], bool], what: str, limit_seconds: float = LIMIT_SECONDS) -> None:
+        """Tend the fleet until `condition` comes true; ChaosError when it has not in time."""
+
+        def tended() -> bool:
+            if condition():
+                return True
+            self.tend()
+            return False
+
+        wait_until(tended, what, limit_seconds)
+
+    def close(self) -> None:
+        """Nothing of it is left running."""
+        for node in self.nodes:
+            node.close()
+        if self.store is not None and self.store.poll() is None:
+            kill_tree(self.store.pid)
+            self.store.wait()
+
+
+def launch_command(config: Path, shape: Shape, flags: Sequence[str]) -> list[str]:
     """`python -m harness launch` on one node."""
-    rank = [] if node is None else ["--node-rank", str(node)]
-    return [sys.executable, "-m", "harness", "launch", str(config), *rank, str(script), *arguments]
+    return [sys.executable, "-m", "harness", "launch", str(config), *flags, str(shape.script), *shape.arguments]
 
 
 def wait_until(condition: Callable[[], bool], what: str, limit_seconds: float) -> None:

@@ -8,7 +8,8 @@ person can write one by hand.  YAML or JSON::
       - {node: 1, at_step: 6, kind: notice}
       - {node: 1, at_step: 16, kind: kill, during: "upload:between_files"}
 
-`python -m harness chaos --schedule` takes positions (`at_step`); offsets in seconds are for whoever has only a clock.
+`python -m harness chaos --schedule` goes by positions (`at_step`); offsets in seconds become positions with
+`--step-seconds`.
 Needs no torch: the planner imports it too.
 """
 
@@ -19,7 +20,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.chaos.interruptions import Interruption
+from harness.chaos.interruptions import Interruption, Kind
 from harness.errors import InvalidInputError
 from harness.validation import StrictModel, load_yaml, parse
 
@@ -27,15 +28,17 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class ScheduledInterruption(StrictModel):
-    """One node is taken; it begins with the notice where there is one, else with the loss."""
+    """One interruption; it begins with the notice where there is one, else with the loss."""
 
-    node: int = Field(ge=0)
+    node: int | None = Field(None, ge=0)
+    """None for what happens to the fleet (`Interruption.kind`)."""
     at_step: int | None = Field(None, ge=1)
     """Optimizer steps of the run that this node has done."""
     at_seconds: float | None = Field(None, ge=0.0)
     """Since the first node came up."""
-    kind: Literal["notice", "late-notice", "kill"]
+    kind: Kind
     notice_seconds: float | None = Field(None, ge=0.0)
+    cut_seconds: float | None = Field(None, gt=0.0)
     during: str | None = None
 
     @model_validator(mode="after")
@@ -49,13 +52,16 @@ class ScheduledInterruption(StrictModel):
             raise ValueError(f"{error.expected}{f' ({error.hint})' if error.hint else ''}") from None
         return self
 
-    def by_position(self) -> Interruption:
-        """As chaos takes it; InvalidInputError where only seconds are known."""
-        if self.at_step is None:
+    def by_position(self, step_seconds: float | None = None) -> Interruption:
+        """As chaos takes it; offsets in seconds become steps of `step_seconds` each, InvalidInputError without that."""
+        if self.at_step is not None:
+            return self._at(self.at_step)
+        assert self.at_seconds is not None
+        if step_seconds is None:
             raise InvalidInputError(
-                "at_seconds", self.at_seconds, "at_step: chaos goes by positions", "planner schedule --step-seconds"
+                "at_seconds", self.at_seconds, "at_step: chaos goes by positions", "or say --step-seconds"
             )
-        return self._at(self.at_step)
+        return self._at(max(1, round(self.at_seconds / step_seconds)))
 
     def _at(self, step: int) -> Interruption:
         fields = self.model_dump(exclude={"at_step", "at_seconds"})

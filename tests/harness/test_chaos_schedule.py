@@ -63,3 +63,10 @@ def test_chaos_takes_positions_and_not_both(tmp_path: Path) -> None:
     refused = CliRunner().invoke(chaos, ["--schedule", str(path), "config.yaml", "train.py"])
     assert isinstance(refused.exception, InvalidInputError)
     assert "--step-seconds" in str(refused.exception)
+
+
+def test_seconds_become_steps_at_a_pace() -> None:
+    """3 s at half a second per step are step 6; nothing happens before the first step."""
+    items = [{"node": 0, "at_seconds": 0.1, "kind": "kill"}, {"node": 0, "at_seconds": 3.0, "kind": "kill"}]
+    schedule = parse(Schedule, {"interruptions": items}, source="s")
+    assert [item.by_position(0.5).at_step for item in schedule.interruptions] == [1, 6]

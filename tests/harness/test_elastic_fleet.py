@@ -10,11 +10,15 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch._C._distributed_c10d import TCPStore
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, RendezvousTimeout
 
 from harness.clock import SystemClock
 from harness.config import load_run_config
@@ -23,6 +27,7 @@ from harness.fakes.position import StepWatcher
 from harness.launch import LaunchOptions, plan_launch
 from harness.ledger import prove
 from harness.meeting import JoinWatcher, Meeting
+from harness.membership import come_back_when_evicted, leave, leave_for_agent
 from harness.notices import Notice
 from harness.processes import descendants, kill_tree, wait_gone
 from harness.status import read_status
@@ -272,8 +277,61 @@ def test_a_newcomer_waits_for_the_save(meeting: Meeting) -> None:
     assert [(notice.source, notice.kind) for notice in heard] == [("join", "rebalance")]
 
 
+class Member:
+    """torchrun's own rendezvous of one node, joined with others through a store."""
+
+    def __init__(self, store: TCPStore, name: str) -> None:
+        backend = C10dRendezvousBackend(store, "run")
+        timeout = RendezvousTimeout(last_call=timedelta(seconds=1))
+        self.handler = DynamicRendezvousHandler.from_backend("run", store, backend, 1, 2, name, timeout)
+
+    def members(self) -> set[str]:
+        self.handler.num_nodes_waiting()
+        return {node.addr for node in self.handler._state_holder.state.participants}
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Member, Member, int]]:
+    """Two nodes in one round, and the store's port."""
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    members = [
+        Member(TCPStore("127.0.0.1", store.port, is_master=False, wait_for_workers=False), name)
+        for name in ("first", "second")
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda member: member.handler.next_rendezvous(), members))
+    yield members[0], members[1], store.port
+    for member in members:
+        member.handler._stop_heartbeats()
+
+
+def test_a_node_that_leaves_is_off_the_list_at_once(pair: tuple[Member, Member, int]) -> None:
+    """The agent's way and the worker's: the other node sees it gone, long before any keep-alive has expired."""
+    first, second, port = pair
+    assert first.members() == second.members() == {"first", "second"}
+    assert leave(second.handler)
+    assert until_true(lambda: first.members() == {"first"})  # what it has read is up to a second old
+    where: dict[str, Any] = {"host": "127.0.0.1", "port": port, "rdzv_id": "run", "min_nodes": 1, "max_nodes": 2}
+    assert not leave_for_agent(os.getpid(), local_addr="somebody else", **where)
+    assert leave_for_agent(os.getpid(), local_addr="first", **where)
+    assert until_true(lambda: first.members() == set())
+
+
+def test_a_node_that_was_taken_for_dead_asks_for_a_new_round(pair: tuple[Member, Member, int]) -> None:
+    """torchrun's agent restarts its workers when nodes wait: an evicted node says that one does, itself."""
+    first, second, port = pair
+    come_back_when_evicted(first.handler)
+    assert first.handler.num_nodes_waiting() == 0
+    leave_for_agent(
+        os.getpid(), local_addr="first", host="127.0.0.1", port=port, rdzv_id="run", min_nodes=1, max_nodes=2
+    )
+    assert until_true(lambda: first.handler.num_nodes_waiting() == 1)
+    assert second.handler.num_nodes_waiting() == 0
+
+
 def until_true(condition: Callable[[], bool | None]) -> bool:
-    """The watcher's first beat may come after the first question."""
+    """Asks until the answer is yes: somebody else's thread has to do something first."""
     end = time.monotonic() + 20.0
     while time.monotonic() < end:
         if condition():

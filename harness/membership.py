@@ -1,12 +1,13 @@
-"""A node that leaves takes itself off torchrun's rendezvous, so that the others need not wait until it counts as dead.
+"""Torchrun's list of who takes part: a node that leaves takes itself off it, one that was taken off it comes back.
 
-torchrun's agent does not do this when it is told to end: its node stays a participant until its keep-alive expires
-(`keep_alive_interval` × `keep_alive_max_attempt`), and nobody can form up again before.  Worse, a round that completes
-in between contains a node that is gone.
+torchrun's agent does neither.  Told to end, its node stays a participant until its keep-alive expires
+(`keep_alive_interval` × `keep_alive_max_attempt`), and nobody can form up again before; worse, a round that completes
+in between contains a node that is gone.  And an agent that the others took for dead (it was stopped or starved for so
+long) is never told: its workers train on, alone, beside the fleet's, until the next checkpoint fences them.
 
-`python -m harness launch` does it in the agent; under plain torchrun the worker that leaves does it for its agent,
-through the rendezvous's state in the store.  Both run the operation that the agent itself runs before it rejoins.
-These are torch's private names: where they are missing, a leave takes as long as a crash, and one line says so.
+`python -m harness launch` does both in the agent; under plain torchrun the worker that leaves takes its agent off the
+list, through the rendezvous's state in the store.  These are torch's private names: where they are missing, a leave
+takes as long as a crash, and one line says so.
 """
 
 from __future__ import annotations
@@ -38,6 +39,28 @@ def leave(handler: object) -> bool:
         handler._op_executor.run(_exit, time.monotonic() + LIMIT_SECONDS)
 
     return _within(LIMIT_SECONDS, take_off)
+
+
+def come_back_when_evicted(handler: object) -> None:
+    """In the agent: have `handler` ask for a new round when its node is no longer a participant of the one it is in.
+
+    The agent asks for the number of nodes that wait, and restarts its workers when there are any: an evicted node
+    counts itself.
+    """
+    from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
+
+    if not isinstance(handler, DynamicRendezvousHandler):
+        return
+    others_waiting = handler.num_nodes_waiting
+
+    def num_nodes_waiting() -> int:
+        waiting = others_waiting()
+        if waiting == 0 and handler._this_node not in handler._state_holder.state.participants:
+            _log.warning("the other nodes took this one for dead: joining them again")
+            return 1
+        return waiting
+
+    handler.num_nodes_waiting = num_nodes_waiting  # type: ignore[method-assign]
 
 
 def leave_for_agent(
