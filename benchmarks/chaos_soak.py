@@ -2,7 +2,7 @@
 
     python -m benchmarks chaos_soak [--pieces 60] [--folder build/chaos-soak] [--minutes M]
 
-A piece is one job of 400 steps under one schedule: what one simulated run (number 0, 1, 2, …) of a fleet on the spot
+A piece is one job of 300 steps under one schedule: what one simulated run (number 0, 1, 2, …) of a fleet on the spot
 market does to its nodes, at a time scale (`planner schedule`), in rotation under a rigid fleet of 2 nodes and elastic
 ones of 1 to 2 and 1 to 3, every fifth one with a cut link, a second launch (split brain) or the death of the store
 besides.  `python -m harness chaos` runs it and gives the verdict.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,11 +26,13 @@ from typing import Any
 
 import yaml
 
+from harness.processes import die_with_parent
+
 TRAIN = Path(__file__).resolve().parent / "tiny_training.py"
-STEPS, STEP_SECONDS = 400, 0.05
+STEPS, STEP_SECONDS = 300, 0.2
 FLEETS = ("1:2", "2", "1:3")
-HORIZON_HOURS, PLAN_HOURS_PER_STEP = 12.0, 0.04
-"""The schedule's 12 hours are the first 300 steps."""
+HORIZON_HOURS, PLAN_HOURS_PER_STEP = 12.0, 0.05
+"""The schedule's 12 hours are the first 240 steps."""
 BESIDES = ("cut", "split-brain", "store-death")
 TOLERANCE = 1e-4
 
@@ -89,11 +92,13 @@ def run_piece(piece: int, folder: Path) -> dict[str, Any]:
     if reference.is_dir():
         options += ["--reference", reference]
     command = [sys.executable, "-m", "harness", "chaos", *options, config, TRAIN, STEPS, STEP_SECONDS]
-    done = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True)
+    # A soak that is stopped takes its piece along; `chaos` takes down what it has started.
+    done = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, preexec_fn=_end_with_this)
+    said = done.communicate()[0]
     try:
-        verdict = json.loads(done.stdout)
+        verdict = json.loads(said)
     except ValueError:
-        verdict = {"passed": False, "problems": [done.stderr.strip()[-300:] or f"exit code {done.returncode}"]}
+        verdict = {"passed": False, "problems": [f"exit code {done.returncode}"]}
     made = place / "chaos" / "reference" / "bucket"
     if made.is_dir() and verdict["passed"] and not reference.exists():
         shutil.copytree(made, folder / "draft", dirs_exist_ok=True)
@@ -101,6 +106,10 @@ def run_piece(piece: int, folder: Path) -> dict[str, Any]:
     if verdict["passed"]:
         shutil.rmtree(place)  # a piece that failed is kept to be looked at
     return {"piece": piece, "nodes": nodes, "scheduled": len(interruptions), **verdict}
+
+
+def _end_with_this() -> None:
+    die_with_parent(signal.SIGTERM)
 
 
 def counts(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

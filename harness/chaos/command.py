@@ -109,6 +109,7 @@ def chaos(
         tolerance=tolerance,
         network_kind=network,
         replace_after_steps=replace_after_steps,
+        may_outlast_run=schedule is not None,
         reference=reference,
     ).run()
     click.echo(verdict.model_dump_json(indent=2) if as_json else render(verdict))

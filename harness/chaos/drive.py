@@ -45,6 +45,8 @@ class Chaos:
     network_kind: NetworkKind = "auto"
     replace_after_steps: int = 10
     """A node that an elastic fleet lost is replaced when the others have come so much further."""
+    may_outlast_run: bool = False
+    """Interruptions that the run has ended before are no failure: a trace goes on for longer than a job."""
     reference: Path | None = None
     """Durable target of the uninterrupted run, where one was made before; None: it is made."""
     happened: list[Happened] = field(default_factory=list)
@@ -66,7 +68,8 @@ class Chaos:
                     self._fleet.start_store()
                     self._start_all()
                     for item in self.interruptions:
-                        self._interrupt(item)
+                        if not self._interrupt(item):
+                            break
                     self._to_the_end()
                     if self.reference is None:
                         self._uninterrupted()
@@ -87,6 +90,7 @@ class Chaos:
             tolerance=self.tolerance,
             launches=launches,
             network=network.kind,
+            not_reached=0 if problems else len(self.interruptions) - len(self.happened),
             ports=tuple(ports),
         )
         verdict = judge(evidence, self.happened, problems, began=began)
@@ -147,8 +151,8 @@ class Chaos:
 
     # ---- interrupting
 
-    def _interrupt(self, item: Interruption) -> None:
-        """Wait for the position, interrupt, and see to it that the job goes on."""
+    def _interrupt(self, item: Interruption) -> bool:
+        """Wait for the position, interrupt, and see to it that the job goes on; False when the run was over before."""
         fleet = self._fleet
         node = None if item.node is None or item.kind == "join" else fleet.nodes[item.node]
         position = fleet.step if node is None else node.step
@@ -158,6 +162,8 @@ class Chaos:
         step = position()
         if fleet.over():
             codes = [node.code for node in fleet.nodes]
+            if self.may_outlast_run and EXIT_DONE in codes:
+                return False
             self.happened.append(Happened(interruption=item, fired=False))
             raise ChaosError(f"{item.describe()}: the run ended before (exit codes {codes})")
         began = time.time()
@@ -168,6 +174,7 @@ class Chaos:
         self.happened[-1] = Happened(interruption=item, fired=fired, step=step, noticed_seconds=seconds)
         if not fired:
             raise ChaosError(f"{item.describe()}: it did not happen")
+        return True
 
     def _fire(self, item: Interruption) -> bool:
         if item.node is None:

@@ -40,6 +40,8 @@ class Verdict(StrictModel):
     passed: bool
     problems: tuple[str, ...]
     happened: tuple[Happened, ...]
+    not_reached: int
+    """Interruptions of a schedule that was longer than the run."""
     network: str
     """namespaces, or processes that share loopback."""
     launches: int
@@ -72,6 +74,7 @@ class Evidence:
     tolerance: float
     launches: int
     network: str
+    not_reached: int
     ports: tuple[int, ...]
 
 
@@ -111,6 +114,7 @@ def judge(evidence: Evidence, happened: Sequence[Happened], problems: Sequence[s
         passed=not problems,
         problems=tuple(problems),
         happened=tuple(happened),
+        not_reached=evidence.not_reached,
         network=evidence.network,
         launches=evidence.launches,
         sizes=tuple(attempt.world_size for attempt in trained),
@@ -172,6 +176,8 @@ def render(verdict: Verdict) -> str:
         noticed = "" if item.noticed_seconds is None else f"; the others knew after {item.noticed_seconds:.1f} s"
         step = "" if item.step is None else f" (step {item.step}{noticed})"
         lines.append(f"{item.interruption.describe()}: {'happened' if item.fired else 'DID NOT HAPPEN'}{step}")
+    if verdict.not_reached:
+        lines.append(f"{verdict.not_reached} more of the schedule would come after the end of the run")
     lines.append(f"sizes: {' → '.join(map(str, verdict.sizes))} ({verdict.launches} launches, {verdict.network})")
     lines.append(f"lost steps: {verdict.lost_steps} (at most {verdict.lost_steps_bound})")
     if verdict.weights_difference is not None:

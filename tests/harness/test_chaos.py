@@ -108,7 +108,7 @@ def judged(place: Path, *options: str) -> Verdict:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_faults_change_nothing(tmp_path: Path) -> None:
-    """A rigid fleet killed inside an upload, an elastic one with a newcomer and a silent link: samples, weights, bounds.
+    """A rigid fleet killed inside an upload, then an elastic one with a newcomer and a silent link.
 
     The uninterrupted run is made once for both.  As root the link is cut between network namespaces, else the node is
     stopped; the others notice within the process group's timeout, and whoever is cut off changes nothing any more.
