@@ -17,7 +17,7 @@ NAMES = {
     "planner": "how long recommend and compare take, and how much of it is not the simulator's",
     "policies": "deadline policies on recorded markets (needs --shared DIR)",
 }
-BY_DEFAULT = ("simulator", "exactness", "checkpoint", "harness_step")
+BY_DEFAULT = ("simulator", "exactness", "checkpoint", "harness_step", "planner")
 
 
 def main(arguments: list[str]) -> int:

@@ -70,7 +70,7 @@ def timed_engine() -> Iterator[Engine]:
         if name.startswith(("planner.", "simulator.")) and getattr(module, "simulate", None) is simulate
     ]
     names = {module.__name__ for module in places}
-    assert names >= {"planner.evaluate", "planner.sensitivity", "planner.breakeven", "simulator.sweep"}, names
+    assert names >= {"planner.interval_search", "planner.sensitivity", "planner.breakeven", "simulator.sweep"}, names
     for module in places:
         module.simulate = timed  # type: ignore[attr-defined]
     try:

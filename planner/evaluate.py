@@ -7,149 +7,64 @@ everything else share their simulated fates, and a hundred prices cost as much a
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from harness.errors import InvalidInputError
-from harness.policy import interval_steps
 from planner.assumptions import Assumption
-from planner.bill import Extras
+from planner.candidate import (
+    Candidate,
+    Interval,
+    OnDemand,
+    costs_of,
+    make_candidate,
+    on_demand,
+    priced,
+    shared_summaries,
+    with_lifetime,
+)
 from planner.catalogue import FAR_BELOW_SIBLINGS, Offer
-from planner.completion import SECONDS_PER_HOUR, Completed, Knowledge, Value, complete
+from planner.completion import Completed, Knowledge, Value, complete
+from planner.interval_search import (
+    ENOUGH_INTERRUPTIONS,
+    FEWEST_RUNS,
+    SLOW_SWEEP_RUNS,
+    SWEEP_RUNS,
+    Effort,
+    Say,
+    Tick,
+    broad_effort,
+    enough_runs,
+    find_interval,
+    trial_interruptions,
+)
 from planner.layers import Layered
 from planner.places import Place, Rejected
 from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
-from simulator.engine import supports
-from simulator.lifetimes import Lifetime
-from simulator.runs import Runs
 from simulator.simulate import simulate
-from simulator.spec import SHORTEST_INTERVAL_HOURS, PriceSeries, Spec
-from simulator.statistics import Proportion, Summary, summarize, wilson_interval
-from simulator.sweep import Sweep, mean_time_between_interruptions_hours, sweep
+from simulator.spec import PriceSeries, Spec
 
-SWEEP_RUNS = 4_000
-"""Runs per interval while the interval is looked for; the answer itself uses the scenario's runs."""
-SLOW_SWEEP_RUNS = 60
-"""The same where only the reference engine knows the scenario's rules."""
+__all__ = [
+    "SLOW_SWEEP_RUNS",
+    "SWEEP_RUNS",
+    "Candidate",
+    "Effort",
+    "Evaluation",
+    "Interval",
+    "OnDemand",
+    "Tick",
+    "broad_effort",
+    "candidate_of",
+    "costs_of",
+    "evaluate",
+    "find_interval",
+    "on_demand",
+    "priced",
+    "with_lifetime",
+]
 
-Array = NDArray[np.float64]
-Say = Callable[[int, int], None]
-Tick = Callable[[], None]
-"""Called again and again while something is simulated; whoever wants to stop it raises from here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How much is simulated.  The default is for a few places; `broad_effort` for hundreds."""
-
-    sweep_runs: int = SWEEP_RUNS
-    tolerance: float = 0.02
-    """Of the interval, relative."""
-    error: float | None = None
-    """Stop at this relative standard error of the mean cost; None: all of the scenario's runs."""
-    minimise: str = "cost"
-    """What the interval is chosen for: cost or time."""
-    longest: float | None = None
-    """Reject a place where a trial takes more than this many times the work; None: however long it takes."""
-
-
-def broad_effort(minimise: str = "cost") -> Effort:
-    """Enough to rank hundreds of places: standard error of the cost at most 0.4 %."""
-    return Effort(sweep_runs=250, tolerance=0.1, error=0.004, minimise=minimise, longest=10.0)
-
-
-_TRIAL_RUNS = 4
-_FEWEST_RUNS = 24
-_INTERRUPTIONS = 10_000
-"""Simulated interruptions per interval that are enough while places are compared broadly."""
 _CANNOT_FINISH = {"work_hours", "interval_hours", "startup_hours", "persist_hours", "stall_hours"}
 """Fields that the simulator names when a job cannot finish."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """How often to save: the best, and the range that cannot be told from it (hours)."""
-
-    hours: float
-    low_hours: float
-    high_hours: float
-    search: Sweep | None = dataclasses.field(default=None, repr=False, compare=False)
-    """The curve that it was read from; None for the scenario's own interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class OnDemand:
-    """The same job without interruptions: no wait, one startup, only the final checkpoint (rule 9)."""
-
-    makespan_hours: float
-    cost_usd: float | None
-    """None where no on-demand price is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One place with its best interval and what is predicted for it."""
-
-    completed: Completed
-    offer: Offer
-    nodes: int
-    interval: Interval
-    interval_steps: int | None
-    makespan_hours: Summary
-    cost_usd: Summary
-    goodput: Summary
-    interruptions: Summary
-    lost_work_hours: Summary
-    deadline_probability: Proportion | None
-    on_demand: OnDemand
-    dearer_than_on_demand: Proportion | None
-    """Probability that the job costs more than on demand in the same region."""
-    within_budget: Proportion | None
-    speed_flags: tuple[str, ...]
-    costs: Array = dataclasses.field(repr=False)
-    """Cost of each run: shape (runs,); run i met the same fates in every candidate."""
-    runs: Runs = dataclasses.field(repr=False)
-
-    @property
-    def spot_usd_per_hour(self) -> float:
-        """Spot price of one node."""
-        return float(self.completed["market.spot_usd_per_hour"])
-
-    @property
-    def on_demand_usd_per_hour(self) -> float | None:
-        """On-demand price of one node in the same region."""
-        price = self.completed["market.on_demand_usd_per_hour"]
-        return None if price is None else float(price)
-
-    @property
-    def savings_fraction(self) -> float | None:
-        """1 - expected cost over on-demand cost in the same region."""
-        if not self.on_demand.cost_usd:
-            return None
-        return 1.0 - self.cost_usd.mean / self.on_demand.cost_usd
-
-    @property
-    def spec(self) -> Spec:
-        """What was simulated, at this place's price."""
-        return self.completed.to_spec(interval_hours=self.interval.hours)
-
-    @property
-    def emergency_fits(self) -> bool:
-        """Whether an emergency save fits into the notice."""
-        return bool(self.completed["checkpoint.emergency_seconds"] <= self.completed["notice.seconds"])
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """What needs a second look: of the price, of the interruption rate, of the type's bandwidths."""
-        hazard = self.completed.hazard.flags if self.completed.hazard else ()
-        derived = self.completed.derived.flags if self.completed.derived else ()
-        fits = () if self.emergency_fits else ("emergency-does-not-fit",)
-        return tuple(dict.fromkeys((*self.offer.flags, *hazard, *derived, *self.speed_flags, *fits)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +126,14 @@ def _groups(
     layered: Layered, knowledge: Knowledge, places: Iterable[Place], rejected: list[Rejected]
 ) -> dict[Spec, list[tuple[Place, Completed]]]:
     """Places by what they share: everything but the price."""
-    by_region: dict[tuple[str, str, str, int], Completed | InvalidInputError] = {}
+    by_region: dict[tuple[str, str, str, int], tuple[Completed, Spec] | InvalidInputError] = {}
     groups: dict[Spec, list[tuple[Place, Completed]]] = {}
     places = tuple(places)
     for place in places:
         key = (place.instance.provider, place.instance.name, place.offer.region, place.nodes)
         if key not in by_region:
             try:
-                by_region[key] = complete(
+                completed = complete(
                     layered,
                     knowledge,
                     offer=place.offer,
@@ -226,6 +141,9 @@ def _groups(
                     work=_work(layered, place),
                     whole_bill=True,
                 )
+                spec = completed.to_spec(interval_hours=1.0)
+                spec = dataclasses.replace(spec, price=PriceSeries.constant(1.0), on_demand_usd_per_hour=0.0)
+                by_region[key] = completed, spec
             except InvalidInputError as error:
                 if error.field != "--hazard":
                     raise
@@ -235,11 +153,8 @@ def _groups(
             who = f"source {knowledge.hazard}" if knowledge.hazard else "any source"
             rejected.append(_rejection(place, f"no interruption rate from {who}"))
             continue
-        completed = shared.priced(place.offer)
-        spec = dataclasses.replace(
-            completed.to_spec(interval_hours=1.0), price=PriceSeries.constant(1.0), on_demand_usd_per_hour=0.0
-        )
-        groups.setdefault(spec, []).append((place, completed))
+        completed, spec = shared
+        groups.setdefault(spec, []).append((place, completed.priced(place.offer)))
     if places and not groups:
         only = next(error for error in by_region.values() if isinstance(error, InvalidInputError))
         raise only
@@ -275,15 +190,15 @@ def _evaluate_group(
     )[1]
     if effort.longest is not None:
         # A run of many interruptions is a mean of many: fewer such runs say as much.
-        interruptions = _trial(spec, any_completed.seed, effort.longest)
-        enough = max(_FEWEST_RUNS, round(_INTERRUPTIONS / (1.0 + interruptions)))
+        interruptions = trial_interruptions(spec, any_completed.seed, effort.longest)
+        enough = max(FEWEST_RUNS, round(ENOUGH_INTERRUPTIONS / (1.0 + interruptions)))
         effort = dataclasses.replace(effort, sweep_runs=min(effort.sweep_runs, enough))
     interval = find_interval(any_completed, spec, price, count, tick, effort=effort)
     at_best = dataclasses.replace(spec, interval_hours=interval.hours)
-    simulated = _enough_runs(at_best, price, count, any_completed.seed, effort, tick)
-    shared = _shared_summaries(simulated)
+    simulated = enough_runs(at_best, price, count, any_completed.seed, effort, tick)
+    shared = shared_summaries(simulated)
     return [
-        _candidate(
+        make_candidate(
             completed,
             interval,
             simulated,
@@ -296,40 +211,6 @@ def _evaluate_group(
     ]
 
 
-def _trial(spec: Spec, seed: int, longest: float) -> float:
-    """Mean interruptions of a few runs that save about as often as Young would.
-
-    InvalidInputError where they take more than `longest` times the work: of no use to anybody.
-
-    Without it, one fleet that hardly ever has all its nodes at once takes longer to simulate than everything else.
-    """
-    mtbf = mean_time_between_interruptions_hours(spec)
-    cost = spec.stall_hours + spec.persist_hours
-    interval = spec.work_hours if math.isinf(mtbf) else math.sqrt(2.0 * max(cost, 1e-3) * mtbf)
-    interval = min(max(interval, spec.persist_hours, SHORTEST_INTERVAL_HOURS), spec.work_hours)
-    trial = simulate(dataclasses.replace(spec, interval_hours=interval), runs=_TRIAL_RUNS, seed=seed)
-    times = float(trial.makespan_hours.mean()) / spec.work_hours
-    if times > longest:
-        raise InvalidInputError("work_hours", spec.work_hours, f"a job that takes less than {longest:g} times its work")
-    return float(trial.interruptions.mean())
-
-
-def _enough_runs(spec: Spec, price: float, runs: int, seed: int, effort: Effort, tick: Tick | None) -> Runs:
-    """All `runs`, or as many as the wanted standard error takes: four times as many until it is reached."""
-    count = runs if effort.error is None else min(runs, effort.sweep_runs)
-    while True:
-        simulated = simulate(spec, runs=count, seed=seed, progress=_quietly(tick))
-        if not simulated.complete:
-            raise KeyboardInterrupt
-        if effort.error is None or count >= runs:
-            return simulated
-        costs = priced(simulated, price, None)
-        mean = float(costs.mean())
-        if float(costs.std(ddof=1)) <= effort.error * abs(mean) * math.sqrt(count):
-            return simulated
-        count = min(4 * count, runs)
-
-
 def candidate_of(completed: Completed, *, step_seconds: float | None = None) -> Candidate:
     """One completed scenario as a candidate, where it says it is.  KeyboardInterrupt after Ctrl-C."""
     price = completed["market.spot_usd_per_hour"]
@@ -338,12 +219,7 @@ def candidate_of(completed: Completed, *, step_seconds: float | None = None) -> 
     runs = simulate(dataclasses.replace(spec, interval_hours=interval.hours), runs=completed.runs, seed=completed.seed)
     if not runs.complete:
         raise KeyboardInterrupt
-    return _candidate(completed, interval, runs, _shared_summaries(runs), step_seconds, offer=_own_offer(completed))
-
-
-def _shared_summaries(runs: Runs) -> dict[str, Summary]:
-    names = ("makespan_hours", "goodput", "interruptions", "lost_work_hours")
-    return {name: summarize(getattr(runs, name)) for name in names}
+    return make_candidate(completed, interval, runs, shared_summaries(runs), step_seconds, offer=_own_offer(completed))
 
 
 def _own_offer(completed: Completed) -> Offer:
@@ -360,112 +236,3 @@ def _own_offer(completed: Completed) -> Offer:
         as_of="",
         source="given by the user",
     )
-
-
-def _candidate(
-    completed: Completed,
-    interval: Interval,
-    runs: Runs,
-    shared: dict[str, Summary],
-    step_seconds: float | None,
-    *,
-    offer: Offer,
-    flags: tuple[str, ...] = (),
-) -> Candidate:
-    extras = Extras.of(completed)
-    costs = costs_of(completed, runs)
-    alternative = on_demand(completed)
-    steps = None if step_seconds is None else interval_steps(interval.hours * SECONDS_PER_HOUR, step_seconds)
-    return Candidate(
-        completed=completed,
-        offer=offer,
-        nodes=completed["fleet.nodes"],
-        interval=interval,
-        interval_steps=steps,
-        cost_usd=summarize(costs),
-        deadline_probability=runs.deadline_probability,
-        on_demand=alternative,
-        dearer_than_on_demand=None if alternative.cost_usd is None else _share(costs > alternative.cost_usd),
-        within_budget=extras.within_budget(costs),
-        speed_flags=flags,
-        costs=costs,
-        runs=runs,
-        **shared,
-    )
-
-
-def _share(hit: NDArray[np.bool_]) -> Proportion:
-    """Share of runs with its Wilson interval."""
-    return wilson_interval(int(np.count_nonzero(hit)), hit.size)
-
-
-def _quietly(tick: Tick | None) -> Say | None:
-    """`tick` as a progress callback."""
-    return None if tick is None else lambda _done, _total: tick()
-
-
-def find_interval(
-    completed: Completed,
-    spec: Spec,
-    spot_usd_per_hour: float,
-    runs: int,
-    tick: Tick | None = None,
-    *,
-    effort: Effort | None = None,
-) -> Interval:
-    """The scenario's own interval, or the cheapest (or fastest) one at this price."""
-    effort = effort or Effort()
-    if not completed.wants_optimum:
-        hours = completed["checkpoint.interval_seconds"] / SECONDS_PER_HOUR
-        return Interval(hours, hours, hours)
-    extras = Extras.of(completed)
-    # What runs with the nodes weighs like a price (the rendezvous host for the whole makespan, nearly the same).
-    node_hour = spot_usd_per_hour + extras.disk_usd_per_node_hour + extras.rendezvous_usd_per_hour / spec.nodes
-    searched = dataclasses.replace(spec, price=PriceSeries.constant(node_hour))
-    if effort.minimise == "time":
-        # Where nothing costs anything, the sweep minimises the makespan.
-        searched = dataclasses.replace(
-            spec,
-            price=PriceSeries.constant(0.0),
-            storage_usd_per_gib_month=0.0,
-            usd_per_1000_puts=0.0,
-            usd_per_1000_gets=0.0,
-        )
-    most = effort.sweep_runs if supports(spec) else SLOW_SWEEP_RUNS
-    found = sweep(
-        searched, runs=min(runs, most), seed=completed.seed, tolerance=effort.tolerance, progress=_quietly(tick)
-    )
-    if not found.complete:
-        raise KeyboardInterrupt
-    best = found.optimum
-    return Interval(best.interval_hours, best.low_hours, best.high_hours, found)
-
-
-def priced(runs: Runs, spot_usd_per_hour: float, on_demand_usd_per_hour: float | None) -> Array:
-    """Cost of each run in USD at these prices per node-hour: shape (runs,).  Rule 7 with constant prices."""
-    on_demand_hours = runs.on_demand_hours
-    spot_cost: Array = (runs.billed_hours - on_demand_hours) * spot_usd_per_hour + runs.storage_usd
-    return spot_cost + on_demand_hours * (on_demand_usd_per_hour or 0.0)
-
-
-def costs_of(completed: Completed, runs: Runs) -> Array:
-    """The whole bill of each run in USD: shape (runs,)."""
-    nodes = priced(runs, completed["market.spot_usd_per_hour"], completed["market.on_demand_usd_per_hour"])
-    total: Array = nodes + Extras.of(completed).spot_usd(runs)
-    return total
-
-
-def on_demand(completed: Completed) -> OnDemand:
-    """The job on on-demand nodes (rule 9 of MODEL.md): arithmetic, nothing is left to chance."""
-    spec = completed.to_spec(interval_hours=1.0)
-    makespan = spec.startup_hours + spec.work_hours + spec.stall_hours + spec.persist_hours
-    price = completed["market.on_demand_usd_per_hour"]
-    if price is None:
-        return OnDemand(makespan, None)
-    requests = spec.shards * spec.usd_per_1000_puts / 1000.0
-    return OnDemand(makespan, Extras.of(completed).on_demand_usd(price, spec.nodes, makespan) + requests)
-
-
-def with_lifetime(spec: Spec, lifetime: Lifetime, **changes: Any) -> Spec:
-    """`spec` with another, exactly known lifetime."""
-    return dataclasses.replace(spec, lifetime=lifetime, rate_events=None, rate_exposure_hours=None, **changes)

@@ -242,6 +242,8 @@ def is_whole(value: object, low: int, high: int) -> bool:
 
 def _is_number(value: object) -> TypeGuard[float]:
     """A real number (NumPy's too), not NaN and not a truth value."""
+    if type(value) is float:  # nearly always, and a hundred times faster to see than to ask an abstract class
+        return not math.isnan(value)
     return not isinstance(value, bool) and isinstance(value, numbers.Real) and not math.isnan(value)
 
 
