@@ -93,7 +93,12 @@ def run_piece(piece: int, folder: Path) -> dict[str, Any]:
         options += ["--reference", reference]
     command = [sys.executable, "-m", "harness", "chaos", *options, config, TRAIN, STEPS, STEP_SECONDS]
     # A soak that is stopped takes its piece along; `chaos` takes down what it has started.
-    done = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, preexec_fn=_end_with_this)
+    done = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=_end_with_this,  # noqa: PLW1509  this process has no other threads
+    )
     said = done.communicate()[0]
     try:
         verdict = json.loads(said)
