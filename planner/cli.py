@@ -108,6 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as end:
         sys.stdout.flush()
         return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.stdout.flush()
+        return EXIT_DONE
     except click.ClickException as error:
         return _fail(usage_error(error))
     except SpotPlannerError as error:

@@ -124,8 +124,8 @@ def _users_own(instance: Instance, region: str | None, zone: str | None, spot_us
     )
 
 
-def require_places(places: Sequence[Place], rejected: Sequence[Rejected], asked: str) -> None:
-    """InvalidInputError when nothing is left to choose from."""
+def require_places(places: Sequence[Place], rejected: Sequence[Rejected], field: str, asked: str) -> None:
+    """InvalidInputError, naming `field` and what was asked for, when nothing is left to choose from."""
     if not places:
         reasons = sorted({row.reason for row in rejected})
-        raise InvalidInputError("instance", asked, "a type with a usable spot price", "; ".join(reasons[:3]))
+        raise InvalidInputError(field, asked, "a type with a place where the job can be run", "; ".join(reasons[:3]))

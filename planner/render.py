@@ -102,6 +102,8 @@ def percent(fraction: float | None) -> str:
     if fraction is None or not math.isfinite(fraction):
         return "-"
     value = 100.0 * fraction
+    if abs(value) < 0.05:
+        return "0.0%"
     return f"{value:.1f}%" if abs(value) < 9.95 else f"{value:.0f}%"
 
 

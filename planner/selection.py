@@ -57,7 +57,7 @@ def select(layered: Layered, knowledge: Knowledge, wanted: Wanted) -> Selection:
         # The work hours are those of the fleet that is asked for.
         only = _of_one(layered, instances[0], counts[0])
         places, rejected = find_places(knowledge.catalogue, layered, instances, counts, only)
-        require_places(places, rejected, asked)
+        require_places(places, rejected, layered.name_of("fleet", "instance"), asked)
         return Selection(tuple(places), tuple(rejected), None, (), asked)
     if wanted.reference is None and wanted.accelerator is None and fleet.instance is None:
         raise InvalidInputError(
@@ -75,7 +75,8 @@ def select(layered: Layered, knowledge: Knowledge, wanted: Wanted) -> Selection:
         scaling=1.0 if fleet.scaling is None else fleet.scaling,
     )
     places, rejected = find_places(knowledge.catalogue, layered, instances, counts, workload)
-    require_places(places, rejected, asked)
+    field = layered.name_of("fleet", "instance") if wanted.accelerator is None else "--accelerator"
+    require_places(places, rejected, field, asked)
     stated: tuple[Assumption, ...] = ()
     if reference.assumed:
         source = f"assumption: {job.work_hours:g} work hours hold for {reference.text}; --reference names another fleet"

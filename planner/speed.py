@@ -7,6 +7,7 @@ or kernels, and is marked as one.  More nodes are faster by (n / reference n)^sc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -79,7 +80,10 @@ class Workload:
         if self.checkpoint_gib <= total * self.usable_memory_fraction:
             return None
         fleet = f"{nodes * instance.accelerator_count} x {each:g} GiB"
-        return f"state of {self.checkpoint_gib:g} GiB does not fit into {fleet} = {total:g} GiB"
+        enough = math.ceil(self.checkpoint_gib / (total / nodes * self.usable_memory_fraction))
+        return (
+            f"state of {self.checkpoint_gib:g} GiB does not fit into {fleet} = {total:g} GiB: it takes {enough} nodes"
+        )
 
 
 def node_tflops(catalogue: Catalogue, instance: Instance) -> float | None:

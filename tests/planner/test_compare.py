@@ -78,7 +78,7 @@ def test_state_that_does_not_fit_is_refused() -> None:
     """500 GiB: too much for 8 x 40 GiB, not for two of them, nor for 8 x 80 GiB."""
     job = workload()
     refusal = job.memory_refusal(CATALOGUE, P4D, 1)
-    assert refusal == "state of 500 GiB does not fit into 8 x 40 GiB = 320 GiB"
+    assert refusal == "state of 500 GiB does not fit into 8 x 40 GiB = 320 GiB: it takes 2 nodes"
     assert job.memory_refusal(CATALOGUE, P4D, 2) is None
     assert job.memory_refusal(CATALOGUE, P4DE, 1) is None
 

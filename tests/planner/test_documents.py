@@ -124,3 +124,22 @@ def test_json_never_holds_nan_or_infinity() -> None:
     """What JSON does not know becomes null, at any depth."""
     text = to_json({"a": math.inf, "b": [1.0, -math.inf, {"c": math.nan}], "d": (2.5,), "e": None})
     assert json.loads(text) == {"a": None, "b": [1.0, None, {"c": None}], "d": [2.5], "e": None}
+
+
+def test_emit_and_show_config(planner: Planner, scenario: str, tmp_path: Path) -> None:
+    """Both have a published schema; every value of the config has an origin."""
+    folder = tmp_path / "out"
+    emitted = checked("emit", planner("emit", scenario, "--output", str(folder), "--target", "all", "--json").out)
+    assert [Path(path).parent for path in emitted["files"]] == [folder] * len(emitted["files"])
+    assert Path(emitted["files"][0]).name == "harness.yaml"
+    config = checked("show-config", planner("simulate", scenario, "--work-hours", "7", "--show-config", "--json").out)
+    rows = {row["field"]: row for row in config["config"]}
+    assert rows["job.work_hours"] == {"field": "job.work_hours", "value": 7.0, "origin": "flag --work-hours"}
+    assert all(row["origin"] for row in config["config"])
+
+
+def test_without_a_command_the_help_is_shown(planner: Planner) -> None:
+    """Not an error message that contains a help text."""
+    outcome = planner()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == planner("--help").out
