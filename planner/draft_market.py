@@ -13,6 +13,11 @@ from planner.provision_waits import provision_sources
 from simulator.lifetimes import Exponential, Lifetime
 from simulator.provision import ConstantProvision, Provision
 
+UNKNOWN_RATE = "--rate-per-hour"
+"""The field of the error where no source knows the type, or no type is named."""
+UNKNOWN_SOURCE = "--hazard"
+"""The field of the error where the wanted source does not know the type."""
+
 
 def fill_prices(draft: Draft) -> None:
     market = draft.layered.scenario.market
@@ -64,7 +69,7 @@ def fill_lifetime(draft: Draft) -> tuple[Lifetime, HazardSource | None]:
         return lifetime, None
     if draft.instance is None:
         raise InvalidInputError(
-            "--rate-per-hour", "nothing", "how often a node is interrupted", "or market.lifetime, or --instance"
+            UNKNOWN_RATE, "nothing", "how often a node is interrupted", "or market.lifetime, or --instance"
         )
     region = draft.values["fleet.region"].value
     sources = hazard_sources(
@@ -79,7 +84,10 @@ def fill_lifetime(draft: Draft) -> tuple[Lifetime, HazardSource | None]:
     try:
         source = choose_hazard(sources, draft.knowledge.hazard, draft.instance)
     except InvalidInputError as error:
-        raise InvalidInputError("--hazard", error.value, error.expected, error.hint) from None
+        if draft.knowledge.hazard is None:
+            expected = f"how often a node is interrupted: no source knows it of {draft.instance.name}"
+            raise InvalidInputError(UNKNOWN_RATE, "nothing", expected, error.hint) from None
+        raise InvalidInputError(UNKNOWN_SOURCE, error.value, error.expected, error.hint) from None
     kind = type(source.lifetime).__name__.lower()
     draft.values["market.lifetime"] = Value("market.lifetime", kind, f"data: {source.name}")
     shown = f"{source.name}: {source.source}"

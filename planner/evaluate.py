@@ -25,6 +25,7 @@ from planner.candidate import (
 )
 from planner.catalogue import FAR_BELOW_SIBLINGS, Offer
 from planner.completion import Completed, Knowledge, Value, complete
+from planner.draft_market import UNKNOWN_RATE, UNKNOWN_SOURCE
 from planner.interval_search import (
     ENOUGH_INTERRUPTIONS,
     FEWEST_RUNS,
@@ -145,7 +146,7 @@ def _groups(
                 spec = dataclasses.replace(spec, price=PriceSeries.constant(1.0), on_demand_usd_per_hour=0.0)
                 by_region[key] = completed, spec
             except InvalidInputError as error:
-                if error.field != "--hazard":
+                if error.field not in {UNKNOWN_RATE, UNKNOWN_SOURCE}:
                     raise
                 by_region[key] = error
         shared = by_region[key]
