@@ -1,6 +1,6 @@
 """Speed of the simulator as ratios, and what its variance reduction buys.
 
-    python -m benchmarks simulator [--rounds 7] [--quick]
+    python -m benchmarks simulator [--rounds 7] [--quick] [--out benchmarks/results/simulator.md]
 
 Everything is timed in one process, contenders taking turns; a ratio is the median over rounds of the ratio within a
 round, so that a busy machine slows both sides of it.  One warm-up round is not counted: it compiles.  The plain case
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -19,13 +20,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.plain_peers import PLAIN, compiled_c, simulated_by_simpy, vectorised_numpy
 from simulator.controls import control_spec, controls_for
-from simulator.engine import simulate_fast, supports
-from simulator.engine.drive import drive
+from simulator.engine import simulate_fast
 from simulator.exact import expected_totals
 from simulator.lifetimes import Bathtub, Weibull
 from simulator.provision import ExponentialProvision
@@ -77,9 +81,41 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def line(what: str, value: str, target: str = "") -> None:
-    """One row of the table."""
-    print(f"  {what:<66} {value:>16}  {target}", flush=True)
+class Report:
+    """Rows that are printed as they come, and kept for the Markdown file."""
+
+    def __init__(self) -> None:
+        self._markdown: list[str] = []
+
+    def heading(self, text: str, what: str) -> None:
+        """A new table: its title and what its numbers are."""
+        print(f"\n{text}: {what}", flush=True)
+        self._markdown += ["", f"## {text}", "", f"{what[0].upper()}{what[1:]}.", "", "| | | |", "|---|---:|---|"]
+
+    def line(self, what: str, value: str, note: str = "") -> None:
+        """One row."""
+        print(f"  {what:<66} {value:>16}  {note}", flush=True)
+        self._markdown.append(f"| {what.strip()} | {value} | {note} |")
+
+    def write(self, path: Path, command: str) -> None:
+        """The file, with the machine's name on top."""
+        head = ["# Speed of the simulator, and what variance reduction buys", "", f"`{command}`, {machine()}."]
+        path.write_text("\n".join([*head, *self._markdown, ""]), encoding="utf-8")
+
+
+def machine() -> str:
+    """Where and when this was measured."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            row.split(":", 1)[1].strip() for row in cpuinfo.read_text().splitlines() if row.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({model}, virtual), load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}, numba {version('numba')}"
+    )
 
 
 def judged(value: float, limit: float, *, at_least: bool) -> str:
@@ -88,7 +124,7 @@ def judged(value: float, limit: float, *, at_least: bool) -> str:
     return f"target {'>=' if at_least else '<='} {limit:g}: {'met' if met else 'MISSED'}"
 
 
-def plain_case(rounds: int, runs: int) -> None:
+def plain_case(report: Report, rounds: int, runs: int) -> None:
     """The plain case against C, NumPy, SimPy and the reference engine."""
     c = compiled_c()
     few = max(50, runs // 4000)
@@ -118,9 +154,12 @@ def plain_case(rounds: int, runs: int) -> None:
         return statistics.median(a / b for a, b in zip(each[slow], each[fast], strict=True))
 
     result = simulate_fast(PLAIN, runs, 1)
-    print(f"Plain case: {runs} runs a round, {result.interruptions.mean():.1f} interruptions a run, {rounds} rounds")
-    line("engine, one thread", f"{1e-6 / statistics.median(each['engine']):.2f} M runs/s")
-    line("  per interruption", f"{1e9 * statistics.median(each['engine']) / result.interruptions.mean():.1f} ns")
+    line = report.line
+    report.heading(
+        "Plain case", f"{runs:,} runs a round, {result.interruptions.mean():.1f} interruptions a run, {rounds} rounds"
+    )
+    per_run = statistics.median(each["engine"])
+    print(f"  (one thread: {1e-6 / per_run:.2f} M runs/s, {1e9 * per_run / result.interruptions.mean():.1f} ns a loss)")
     if c is None:
         line("C", "no compiler")
     else:
@@ -145,12 +184,11 @@ def plain_case(rounds: int, runs: int) -> None:
     line("mean makespan: NumPy, SimPy (few runs)", f"{numpy_mean:.3f}, {simpy_mean:.2f}")
 
 
-def other_cases(rounds: int, runs: int) -> None:
-    """Every rule, other lifetimes and fleets, per loss, as multiples of the plain case's time per loss."""
+def other_cases(report: Report, rounds: int, runs: int) -> None:
+    """Every rule, other lifetimes, fleets and policies, per interruption, as multiples of the plain case's time."""
 
     def run(spec: Spec, count: int) -> Runs:
-        # The kernel itself, also where `auto` would choose the reference.
-        return drive(spec, count, 1, 0, None, 1)
+        return simulate_fast(spec, count, 1, threads=1)
 
     rigid = replace(FLEET, min_nodes=None)
     cases: dict[str, tuple[Spec, int, float | None]] = {
@@ -168,31 +206,51 @@ def other_cases(rounds: int, runs: int) -> None:
     ratios: dict[str, list[float]] = {name: [] for name in cases}
     lost: dict[str, float] = {}
     for turn in range(rounds + 1):
-        plain: Runs | None = None
         for name, (spec, count, _) in cases.items():
             started = time.perf_counter()
             plain = run(PLAIN, runs // 2)
-            per_plain = (time.perf_counter() - started) / plain.reclaimed_nodes.sum()
+            per_plain = (time.perf_counter() - started) / plain.interruptions.sum()
             started = time.perf_counter()
             result = run(spec, count)
-            per_loss = (time.perf_counter() - started) / result.reclaimed_nodes.sum()
+            per_event = (time.perf_counter() - started) / result.interruptions.sum()
             lost[name] = float(result.reclaimed_nodes.sum() / result.interruptions.sum())
             if turn > 0:
-                ratios[name].append(per_loss / per_plain)
-    print("Time per lost node, in multiples of the plain case's (one thread)")
-    for name, (spec, _, limit) in cases.items():
+                ratios[name].append(per_event / per_plain)
+    report.heading("Every rule, fleets", "time per interruption, in multiples of the plain case's, one thread")
+    for name, (_, _, limit) in cases.items():
         ratio = statistics.median(ratios[name])
         note = "" if limit is None else judged(ratio, limit, at_least=False)
         if lost[name] > 1.05:
-            note += f" ({lost[name]:.1f} nodes an event: {ratio * lost[name]:.1f} per event)"
-        if not supports(spec):
-            note += " (kernel; `auto` takes the reference here)"
-        line(name, f"{ratio:.2f}", note)
+            note += f" ({lost[name]:.1f} nodes an event: {ratio / lost[name]:.1f} per lost node)"
+        report.line(name, f"{ratio:.2f}", note.strip())
 
 
-def variance_reduction(runs: int) -> None:
+def policies(report: Report, rounds: int, runs: int) -> None:
+    """Deadline policies against the reference engine."""
+    few = max(4, runs // 20_000)
+    report.heading(
+        "Deadline policies", "speed of the engine / reference engine, one thread, the plain case at 1.4 × work"
+    )
+    for policy in ("greedy", "uniform-progress"):
+        spec = replace(
+            PLAIN, policy=policy, deadline_hours=1.4 * PLAIN.work_hours, on_demand_usd_per_hour=24.0,
+            provision=ExponentialProvision(3.0),
+        )  # fmt: skip
+        ratios = []
+        for turn in range(min(rounds, 3) + 1):
+            slow = seconds(partial(simulate, spec, runs=few, seed=1, engine="reference")) / few
+            fast = seconds(partial(simulate_fast, spec, runs // 20, 1, threads=1)) / (runs // 20)
+            if turn > 0:
+                ratios.append(slow / fast)
+        report.line(policy, f"{statistics.median(ratios):,.0f}")
+
+
+def variance_reduction(report: Report, runs: int) -> None:
     """How many times fewer runs give the same standard error, for the mean cost and for differences of intervals."""
-    print(f"Variance reduction ({runs} runs): variance of the plain estimate / variance of the one that is reported")
+    line = report.line
+    report.heading(
+        "Variance reduction", f"variance of the plain estimate / variance of the one that is reported, {runs:,} runs"
+    )
     cases = {
         "plain case": PLAIN,
         "plain case, asynchronous (stall 5 s, persist 60 s)": replace(
@@ -226,18 +284,20 @@ from benchmarks.simulator import EVERY_RULE, FLEET
 from dataclasses import replace
 from simulator.engine import simulate_fast
 from simulator.engine.drive import drive
-import simulator.engine.plain, simulator.engine.node, simulator.engine.fleet
+import simulator.engine.plain, simulator.engine.node, simulator.engine.fleet, simulator.engine.policy
 print(time.perf_counter() - started)
-for spec in (PLAIN, EVERY_RULE, FLEET):
+for spec in (PLAIN, EVERY_RULE, FLEET, replace(PLAIN, policy="greedy", deadline_hours=200.0)):
     started = time.perf_counter()
     drive(spec, 10, 1, 0, None, 1)
     print(time.perf_counter() - started)
 """
 
 
-def start_up() -> None:
+def start_up(report: Report) -> None:
     """Cold and warm start in fresh processes: imports, then the first simulation by each kernel."""
-    print("First simulation in a fresh process, seconds (imports; plain, single-node and fleet kernel)")
+    report.heading(
+        "First simulation in a fresh process", "seconds: imports; then the plain, single-node, fleet and policy kernel"
+    )
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PLANNER_CACHE_DIR": folder}
         for name in ("cold: kernels are compiled", "warm: kernels are read from the cache"):
@@ -245,7 +305,7 @@ def start_up() -> None:
                 [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
             )
             imports, *kernels = (float(value) for value in done.stdout.split())
-            line(name, f"{imports:.2f}; " + ", ".join(f"{value:.2f}" for value in kernels))
+            report.line(name, f"{imports:.2f}; " + ", ".join(f"{value:.2f}" for value in kernels))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -253,14 +313,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks simulator", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds that are counted (default 7)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the runs: for a look, not for quoting")
+    parser.add_argument("--out", type=Path, help="also write the tables to this Markdown file")
     options = parser.parse_args(arguments)
     runs = 20_000 if options.quick else 200_000
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the start\n")
-    plain_case(options.rounds, runs)
-    print()
-    other_cases(options.rounds, runs)
-    print()
-    variance_reduction(runs // 4)
-    print()
-    start_up()
+    print(machine())
+    report = Report()
+    plain_case(report, options.rounds, runs)
+    other_cases(report, options.rounds, runs)
+    policies(report, options.rounds, runs)
+    variance_reduction(report, runs // 4)
+    start_up(report)
+    if options.out:
+        report.write(options.out, f"python -m benchmarks simulator --rounds {options.rounds}")
     return 0
