@@ -331,7 +331,7 @@ def test_faults_on_the_way_down_are_ridden_out(
 ) -> None:
     """Before the answer, and in the middle of its body."""
     without_waiting(monkeypatch)
-    monkeypatch.setattr("harness.checkpoint.targets.s3.READ_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("harness.checkpoint.targets.s3.READ_TIMEOUT_SECONDS", 0.5)
     open_target(s3_uri, endpoint_url=s3_endpoint).put_bytes("run/object", b"content" * 1000)
     with FaultProxy(s3_endpoint, break_first(2, fault, "GET")).running() as proxy:
         target = open_target(s3_uri, endpoint_url=proxy.url)

@@ -105,7 +105,7 @@ def soak(root: Path, runs: int, variants: tuple[tuple[str, int], ...]) -> tuple[
         for (disk, occurrence), point in schedule:
             if point == "restore:between_files":
                 shutil.rmtree(place / "node0", ignore_errors=True)  # it is passed only when something is fetched
-            ended = fork_ranks(1, attempt, place, prints, point, occurrence)[0]
+            ended = fork_ranks(1, attempt, place, prints, point, occurrence, timeout_seconds=200)[0]
             (deaths if ended == "signal 9" else outlived)[point] += 1
             if disk == "gone":
                 shutil.rmtree(place / "node0", ignore_errors=True)

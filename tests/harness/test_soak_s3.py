@@ -131,7 +131,7 @@ def check(place: Path, uri: str, endpoint: str, run_id: str, prints: dict[int, s
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     without_waiting(monkeypatch)
-    monkeypatch.setattr(harness.checkpoint.targets.s3, "READ_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(harness.checkpoint.targets.s3, "READ_TIMEOUT_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("_quick")
