@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from app.charts.palette import LIGHT, part_colours
 from planner.figures import draw_distribution, draw_interval
@@ -31,10 +32,15 @@ def figure_svg(name: str, plan: Plan) -> str:
     return stream.getvalue()
 
 
+def _margins() -> ConstrainedLayoutEngine:
+    """A fifth of an inch around, so that nothing touches the edge where the figure is put into a document."""
+    return ConstrainedLayoutEngine(w_pad=0.2, h_pad=0.2)
+
+
 def _axes(title: str, height: float = 4.2) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8.0, height), layout="constrained")
+    figure = Figure(figsize=(8.0, height), layout=_margins())
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=11, pad=10)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -64,7 +70,7 @@ def finish_figure(plan: Plan) -> Figure:
 
 def parts_figure(plan: Plan) -> Figure:
     """Where time and money go."""
-    figure = Figure(figsize=(8.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.0), layout=_margins())
     upper, lower = figure.subplots(2, 1)
     names, colours = part_colours(dark=False)
     for axes, rows, label in (

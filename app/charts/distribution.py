@@ -8,7 +8,7 @@ import pandas as pd
 from app.charts.drawing import Drawing, at_pixel, drawing
 from app.charts.palette import palette
 
-HEIGHT = 220
+HEIGHT = 240
 
 
 def distribution_chart(
@@ -47,7 +47,7 @@ def _line(rows: pd.DataFrame, colour: str, dash: list[int]) -> Drawing:
     rule = alt.Chart(rows).mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5).encode(x=alt.X("value:Q"))
     name = (
         alt.Chart(rows)
-        .mark_text(color=colour, align="left", dx=3, dy=-2, baseline="top", fontSize=11)
-        .encode(x=alt.X("value:Q"), y=at_pixel(0), text=alt.Text("name:N"))
+        .mark_text(color=colour, align="center", baseline="bottom", fontSize=11)
+        .encode(x=alt.X("value:Q"), y=at_pixel(-4), text=alt.Text("name:N"))
     )
     return drawing(alt.layer(rule, name))

@@ -8,7 +8,7 @@ import pandas as pd
 from app.charts.drawing import Drawing, drawing
 from app.charts.palette import palette
 
-HEIGHT = 320
+HEIGHT = 400
 
 
 def interval_chart(curve: pd.DataFrame, marks: pd.DataFrame, plateau: pd.DataFrame, *, dark: bool = False) -> Drawing:
@@ -64,7 +64,7 @@ def interval_chart(curve: pd.DataFrame, marks: pd.DataFrame, plateau: pd.DataFra
                     domain=["this plan", "Young", "Daly", "exact (exponential)", "every 15 min"],
                     range=[colours.accent, colours.text, colours.other, colours.good, colours.warn],
                 ),
-                legend=alt.Legend(orient="top", columns=2, symbolOpacity=1.0),
+                legend=alt.Legend(orient="top", columns=3, symbolOpacity=1.0),
             ),
             shape=alt.Shape(
                 "rule:N",

@@ -49,7 +49,7 @@ def progress_chart(
         )
     )
     happened = marks[marks["what"].isin(["node reclaimed", "work lost", "finished"])]
-    return drawing(alt.layer(shade, line, _points(happened, dark)).properties(height=240))
+    return drawing(alt.layer(shade, line, _points(happened, dark)).properties(height=300))
 
 
 def window_chart(
@@ -106,7 +106,7 @@ def window_chart(
             ],
         )
     )
-    return drawing(alt.layer(bars, _lane(happened, dark)).properties(height=300))
+    return drawing(alt.layer(bars, _lane(happened, dark)).properties(height=420))
 
 
 def _points(marks: pd.DataFrame, dark: bool) -> alt.Chart:

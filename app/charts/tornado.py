@@ -14,7 +14,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
     colours = palette(dark)
     data = rows.dropna(subset=["cost_percent"])
     order = list(dict.fromkeys(data["name"]))
-    y = alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=260, ticks=False))
+    y = alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=150, ticks=False))
     bars = (
         alt.Chart(data)
         .mark_bar(height=16)
@@ -27,7 +27,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
                 scale=alt.Scale(domain=["low", "high", "other"], range=[colours.main, colours.accent, colours.other]),
                 legend=alt.Legend(
                     orient="top",
-                    columns=2,
+                    columns=1,
                     labelExpr="{low: 'lower end', high: 'higher end', other: 'another source'}[datum.label]",
                 ),
             ),
@@ -42,7 +42,7 @@ def tornado_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
         )
     )
     zero = alt.Chart(pd.DataFrame([{"at": 0.0}])).mark_rule(color=colours.text).encode(x=alt.X("at:Q"))
-    return drawing(alt.layer(bars, zero).properties(height=120 + 28 * len(order)))
+    return drawing(alt.layer(bars, zero).properties(height=150 + 28 * len(order)))
 
 
 def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
@@ -53,7 +53,7 @@ def regret_chart(rows: pd.DataFrame, *, dark: bool = False) -> Drawing:
         "case:N",
         title=None,
         sort=alt.SortField("regret_percent", order="descending"),
-        axis=alt.Axis(labelLimit=250, ticks=False),
+        axis=alt.Axis(labelLimit=170, ticks=False),
     )
     x = alt.X("regret_percent:Q", title="Regret (%)")
     sticks = alt.Chart(data).mark_rule(color=colours.quiet, strokeWidth=2).encode(x=x, x2=alt.X2Datum(0), y=y)

@@ -30,33 +30,44 @@ def draw(plan: Plan) -> None:
         return
     st.header("Files", anchor=False)
     st.download_button(
-        "Download all of them", zipped(files), file_name=f"{target}.zip", mime="application/zip", on_click="ignore"
+        "Download all as one archive",
+        zipped(files),
+        file_name=f"{target}.zip",
+        mime="application/zip",
+        on_click="ignore",
     )
     for tab, file in zip(st.tabs([file.name for file in files]), files, strict=True):
         with tab:
-            st.markdown("How to use it:")
-            st.code(file.usage, language=None, wrap_lines=True)
+            if file.commands:
+                st.markdown("Use it with:")
+                st.code(file.commands, language=None, wrap_lines=True)
+            for line in file.notes:
+                note(plain(line))
             st.download_button(
                 f"Download {file.name}", file.text, file_name=file.name, mime="text/plain",
                 key=f"file-{file.name}", on_click="ignore",
             )  # fmt: skip
-            st.code(file.text, language=None, wrap_lines=True, height=PREVIEW_PIXELS)
+            # The box scrolls, not the text in it: it holds a button, so the keyboard reaches it.
+            with st.container(height=PREVIEW_PIXELS, border=False):
+                st.code(file.text, language=None, wrap_lines=True)
     st.header("Numbers of the charts", anchor=False)
     tables = chart_tables(plan)
-    name = st.selectbox("Chart", list(tables), key="export-table")
+    name = st.selectbox("Chart", list(tables), key="export-table", format_func=_in_words)
     table = tables[name or next(iter(tables))]
     st.download_button(
         f"Download {name}.csv", table.to_csv(index=False), file_name=f"{name}.csv", mime="text/csv", on_click="ignore"
     )
     st.dataframe(table, hide_index=True, alt=f"Numbers of the chart {name}.", height=240)
     st.header("Figures", anchor=False)
-    figure = st.selectbox("Figure", list(FIGURES), key="export-figure") or next(iter(FIGURES))
+    titles = {name: kind.title for name, kind in FIGURES.items()}
+    figure = st.selectbox("Figure", list(titles), key="export-figure", format_func=titles.__getitem__) or next(
+        iter(titles)
+    )
     svg = figure_svg(figure, plan)
     st.download_button(
         f"Download {figure}.svg", svg, file_name=f"{figure}.svg", mime="image/svg+xml", on_click="ignore"
     )
     st.image(svg, width="stretch", alt=FIGURES[figure].title)
-    note(plain(FIGURES[figure].title))
 
 
 def _target(held: Chosen, plan: Plan) -> str:
@@ -69,9 +80,14 @@ def _target(held: Chosen, plan: Plan) -> str:
     return now
 
 
+def _in_words(name: str) -> str:
+    return name.replace("-", " ").capitalize()
+
+
 def _setting(held: Chosen, key: str, help_text: str) -> None:
     widget = held.input(f"setting-{key}")
     now = dict(held.query or ()).get(key, "")
     on_change = held_input(widget, now, lambda text: held.change({key: str(text).strip() or None}))
-    label = key.replace("-", " ").capitalize()
-    st.text_input(label, key=widget, on_change=on_change, help=help_text, placeholder="as suggested in the file")
+    st.text_input(
+        _in_words(key), key=widget, on_change=on_change, help=help_text, placeholder="as suggested in the file"
+    )

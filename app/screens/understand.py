@@ -38,11 +38,11 @@ def _one_run(plan: Plan) -> None:
     def go(run: int) -> None:
         held.change({SHOW_RUN: None if run == notable[TYPICAL] else str(run)})
 
-    columns = st.columns([1.6, 1.2, 1.6, 2, 2.2, 1.6], vertical_alignment="bottom")
-    columns[0].button("Previous", on_click=go, args=(chosen - 1,), width="stretch", disabled=chosen == 0)
-    columns[1].button("Next", on_click=go, args=(chosen + 1,), width="stretch", disabled=chosen == last)
-    for column, (name, run) in zip(columns[2:], notable.items(), strict=True):
-        column.button(name, on_click=go, args=(run,), width="stretch", key=f"run-{name}")
+    with st.container(horizontal=True):
+        st.button("Previous", on_click=go, args=(chosen - 1,), disabled=chosen == 0)
+        st.button("Next", on_click=go, args=(chosen + 1,), disabled=chosen == last)
+        for name, run in notable.items():
+            st.button(name, on_click=go, args=(run,), key=f"run-{name}")
     try:
         view = view_run(best, chosen)
     except Exception as error:  # noqa: BLE001 - a page shows a sentence, never a traceback

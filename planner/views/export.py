@@ -19,14 +19,17 @@ from planner.views.plan import Plan
 
 SCENARIO_NAME = "scenario.yaml"
 
+_COMMANDS = ("python ", "planner ", "torchrun ")
+
 
 @dataclass(frozen=True, slots=True)
 class ExportFile:
-    """One file: its name, its text, and how to use it."""
+    """One file, and what its own head says: the commands that use it, and what else is to be known."""
 
     name: str
     text: str
-    usage: str
+    commands: str
+    notes: tuple[str, ...]
 
 
 def targets_of(plan: Plan) -> dict[str, str]:
@@ -52,9 +55,8 @@ def export_files(plan: Plan, target: str) -> tuple[ExportFile, ...]:
     """
     candidate = plan.best
     emitted = emitted_files(plan_of(candidate, candidate.completed.assumptions, emit_settings(plan.link)), [target])
-    files = [ExportFile(name, text, _usage(text) or "See the comments in the file.") for name, text in emitted.items()]
-    files.append(ExportFile(SCENARIO_NAME, scenario_yaml(candidate, plan.link), f"planner recommend {SCENARIO_NAME}"))
-    return tuple(files)
+    emitted[SCENARIO_NAME] = scenario_yaml(candidate, plan.link)
+    return tuple(ExportFile(name, text, *_head(text)) for name, text in emitted.items())
 
 
 def zipped(files: Sequence[ExportFile]) -> bytes:
@@ -99,15 +101,30 @@ def scenario_yaml(candidate: Candidate, link: Link) -> str:
     hazard = link.get("hazard")
     flags = f" --hazard {hazard}" if hazard else ""
     flags += "".join(f" --assume {value}" for key, value in link.query if key == "assume")
-    header = f"# Written by planner.  Use it with: planner recommend {SCENARIO_NAME}{flags}\n"
+    header = f"# Written by planner. Use it with: planner recommend {SCENARIO_NAME}{flags}\n"
     return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def _usage(text: str) -> str:
-    """The commands that a file's own header names: comment lines before the first empty or other line."""
-    lines = []
+def _head(text: str) -> tuple[str, tuple[str, ...]]:
+    """(commands, notes) of the comment at the top of a file.
+
+    A command stands on an indented line of its own, or behind the colon of the first line.
+    """
+    commands: list[str] = []
+    notes = [""]
     for line in text.splitlines():
+        if line.startswith("#!"):
+            continue
         if not line.startswith("#"):
             break
-        lines.append(line.lstrip("# ").rstrip())
-    return "\n".join(line for line in lines if line)
+        words = line[1:].strip()
+        _, _, behind = words.partition(": ")
+        if words and line.startswith("#  "):
+            commands.append(words)
+        elif behind.startswith(_COMMANDS):
+            commands.append(behind)
+        elif not words:
+            notes.append("")
+        elif not words.startswith("Written by planner"):
+            notes[-1] = f"{notes[-1]} {words}".strip()
+    return "\n".join(commands), tuple(note for note in notes if note)

@@ -183,7 +183,7 @@ def numbers(candidate: Candidate) -> tuple[Number, ...]:
             "unknown" if saved is None else render.percent(saved),
             "no on-demand price is known"
             if best.on_demand.cost_usd is None
-            else f"on-demand: {render.usd(best.on_demand.cost_usd)}, {render.hours(best.on_demand.makespan_hours)}",
+            else f"on-demand: {render.usd(best.on_demand.cost_usd)}",
         ),
         fourth,
     )

@@ -145,9 +145,10 @@ class Visitor:
         return self
 
     def look(self, scheme: str, width: int) -> Visitor:
-        """See the same page light or dark, wide or narrow; returns once it has taken that on."""
+        """Open the same page light or dark, wide or narrow; returns once it is drawn so."""
         self.page.set_viewport_size({"width": width, "height": 900})
         self.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        self.page.reload()  # charts take their colours from the scheme when they are drawn
         self.page.wait_for_function(_IS_DRAWN_IN, arg=scheme)
         return self.settle()
 

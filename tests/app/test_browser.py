@@ -203,13 +203,16 @@ def test_pages_are_accessible_and_pictured(visit: Callable[..., Visitor], name: 
 
     path = "/" if name == "plan" else f"/{name}"
     visitor = visit(f"{path}?{LINK}")
-    if name == "understand":
-        expect(visitor.page.get_by_text("Regret of this plan's interval")).to_be_visible()
-    if name == "runs":
-        # Left alone: while a run is followed live, part of the page is always being drawn anew.
-        visitor.page.get_by_text("Follow it live").click()
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390)):
         visitor.look(scheme, width)
+        if name == "understand":
+            expect(visitor.page.get_by_text("Regret of this plan's interval")).to_be_visible()
+            visitor.settle()
+        if name == "runs":
+            # Left alone: while a run is followed live, part of the page is always being drawn anew.
+            visitor.page.get_by_text("Follow it live").click()
+            expect(visitor.page.get_by_role("switch", name="Follow it live")).not_to_be_checked()
+            visitor.settle()
         found = Axe().run(visitor.page).response["violations"]
         serious = [
             (rule["id"], node["html"][:200])

@@ -182,10 +182,11 @@ def test_the_export_is_what_emit_writes(plan: Plan) -> None:
         emitted = emitted_files(planned, [target])
         assert {name: files[name].text for name in emitted} == emitted
         assert set(files) == {*emitted, export.SCENARIO_NAME}
-        assert all(file.usage for file in files.values())
+        assert all(file.commands or file.notes for file in files.values())
     plain = {file.name: file for file in export.export_files(plan, "torchrun")}
-    assert "harness launch harness.yaml" in plain["harness.yaml"].usage
-    assert "torchrun" in plain["torchrun.env"].usage
+    assert plain["harness.yaml"].commands == "python -m harness launch harness.yaml train.py"
+    assert "torchrun train.py" in plain["torchrun.env"].commands
+    assert plain[export.SCENARIO_NAME].commands == f"planner recommend {export.SCENARIO_NAME}"
     with zipfile.ZipFile(io.BytesIO(export.zipped(list(plain.values())))) as archive:
         assert {name: archive.read(name).decode() for name in archive.namelist()} == {
             name: file.text for name, file in plain.items()
