@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
-
 import torch
-from train_gpt import Corpus, save_result
+from gpt import Corpus, parse_arguments, save_result
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 
@@ -26,16 +22,7 @@ class Bytes(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=8, help="samples per process and forward pass")
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--channels", type=int, default=96)
-    parser.add_argument("--corpus-bytes", type=int, default=4_000_000)
-    parser.add_argument("--output", type=Path, default=Path(tempfile.gettempdir()) / "train-huggingface")
-    parser.add_argument("--result", type=Path, help="write the digest of the weights here (JSON)")
-    args = parser.parse_args()
-
+    args = parse_arguments(__doc__, batch="samples per process and forward pass")
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=256, n_positions=args.context, n_embd=args.channels, n_layer=2, n_head=4)
@@ -56,8 +43,7 @@ def main() -> None:
         train_dataset=Bytes(args.context, args.corpus_bytes),
     )
     trainer.train()
-    if args.result and trainer.is_world_process_zero():
-        save_result(args.result, model)
+    save_result(args.result, model, trainer.args.process_index)
 
 
 if __name__ == "__main__":

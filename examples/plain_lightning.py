@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
+from gpt import GPT, Corpus, parse_arguments, save_result
 from lightning.pytorch import LightningModule, Trainer
 from torch.nn import functional as F  # noqa: N812  the field's name for it
 from torch.utils.data import DataLoader, TensorDataset
-from train_gpt import GPT, Corpus, save_result
 
 
 class LanguageModel(LightningModule):
-    """The GPT of `train_gpt.py` on bytes."""
+    """The GPT of `gpt.py` on bytes."""
 
     def __init__(self, context: int, channels: int) -> None:
         super().__init__()
@@ -39,16 +36,7 @@ class LanguageModel(LightningModule):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=8, help="samples per process and forward pass")
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--channels", type=int, default=96)
-    parser.add_argument("--corpus-bytes", type=int, default=4_000_000)
-    parser.add_argument("--output", type=Path, default=Path(tempfile.gettempdir()) / "train-lightning")
-    parser.add_argument("--result", type=Path, help="write the digest of the weights here (JSON)")
-    args = parser.parse_args()
-
+    args = parse_arguments(__doc__, batch="samples per process and forward pass")
     torch.manual_seed(0)
     model = LanguageModel(args.context, args.channels)
     corpus = Corpus(args.context, args.corpus_bytes)
@@ -64,8 +52,7 @@ def main() -> None:
     loader = DataLoader(dataset, batch_size=args.batch, shuffle=True)
     validation = DataLoader(TensorDataset(*dataset[:8]), batch_size=4)
     trainer.fit(model, loader, validation)
-    if args.result and trainer.is_global_zero:
-        save_result(args.result, model)
+    save_result(args.result, model, trainer.global_rank)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,8 @@
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
-
 import torch
-from train_gpt import Corpus, save_result
+from gpt import Corpus, parse_arguments, save_result
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from harness import Run
@@ -35,16 +31,7 @@ class Bytes(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=8, help="samples per process and forward pass")
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--channels", type=int, default=96)
-    parser.add_argument("--corpus-bytes", type=int, default=4_000_000)
-    parser.add_argument("--output", type=Path, default=Path(tempfile.gettempdir()) / "train-huggingface")
-    parser.add_argument("--result", type=Path, help="write the digest of the weights here (JSON)")
-    args = parser.parse_args()
-
+    args = parse_arguments(__doc__, batch="samples per process and forward pass")
     with Run.from_env() as run:
         torch.manual_seed(0)
         model = GPT2LMHeadModel(
@@ -67,8 +54,7 @@ def main() -> None:
         )
         resume_with(run, trainer)
         trainer.train()
-        if args.result and trainer.is_world_process_zero():
-            save_result(args.result, model)
+        save_result(args.result, model, trainer.args.process_index)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +14,8 @@ from harness.replicas import gradients_summed
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """Samples of one forward and backward pass."""
+class MicroBatch(NamedTuple):
+    """Samples of one forward and backward pass: ``for indices, weight, data in step.micro_batches``."""
 
     indices: Indices
     """Into the dataset, 1-D.  Empty for a stream, which has no indices."""
