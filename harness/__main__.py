@@ -69,7 +69,7 @@ def launch(config: str, script: str, arguments: tuple[str, ...], dry_run: bool, 
     configure_logging(options["node_rank"] or 0, None)
     plan = plan_launch(Path(config), LaunchOptions(**options), Path(script), arguments)
     if dry_run:
-        check_machine(plan.config, script=Path(script), hosts_store=plan.hosts_store)
+        check_machine(plan.config, script=Path(script), hosts_store=plan.hosts_store, node=plan.node or 0)
         click.echo(shlex.join(["torchrun", *plan.arguments]))
         return
     sys.exit(run_launch(plan, script=Path(script)))

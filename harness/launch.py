@@ -122,7 +122,7 @@ def launch(plan: Plan, *, script: Path) -> int:
     """
     warnings = tuple(warning_signals(plan.config.notices))
     hold(warnings)
-    check_machine(plan.config, script=script, hosts_store=plan.hosts_store)
+    check_machine(plan.config, script=script, hosts_store=plan.hosts_store, node=plan.node or 0)
     launch_id = secrets.token_hex(8)
     environment = environment_for(plan.config_path, node=plan.node, launch_id=launch_id, wall_time=time.time())
     environment["PET_NNODES"] = plan.config.torchrun.nnodes  # the run's minimum, where a flag has changed it

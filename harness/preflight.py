@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import secrets
+import shutil
 import socket
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from harness.checkpoint.targets import open_configured
-from harness.config import RunConfig
+from harness.clock import Clock, SystemClock
+from harness.config import NoticesConfig, RunConfig
 from harness.errors import ExternalServiceError, InvalidInputError
+from harness.notices import aws, azure, gcp
+from harness.notices.base import NoticeSourceError, http_request
 
 _MARGIN_SECONDS = 5.0
+LEAST_FREE_BYTES = 64 * 1024**2
+CLOCK_SECONDS = 5.0
+"""A clock that is off by more is worth a line."""
+
+_METADATA = {"aws": aws.ADDRESS, "gcp": gcp.ADDRESS, "azure": azure.ADDRESS}
+
+_log = logging.getLogger("harness")
 
 
-def check_machine(config: RunConfig, *, script: Path, hosts_store: bool) -> None:
+def check_machine(config: RunConfig, *, script: Path, hosts_store: bool, node: int = 0) -> None:
     """Raise InvalidInputError (exit 2) or ExternalServiceError (exit 3) for the first thing that would fail.
 
-    `config` has its directories resolved for this node; `hosts_store`: the rendezvous store is to run here.
+    `config` has its directories resolved for this node; `hosts_store`: the rendezvous store is to run here.  A metadata
+    service that does not answer, or whose clock is another, is logged: the run goes on without notices from there.
     """
     if not script.is_file():
         raise InvalidInputError("script", script, "an existing Python file")
     check_timeouts(config)
     check_directory("checkpoint.directory", config.checkpoint.directory)
     check_directory("telemetry.directory", config.telemetry.directory)
+    check_space(config)
     check_target(config)
+    for problem in notice_problems(config.notices, node=node, clock=SystemClock()):
+        _log.warning("%s", problem)
     if hosts_store:
         check_port(config.torchrun.rdzv_endpoint)
 
@@ -61,6 +79,58 @@ def check_directory(field: str, directory: Path) -> None:
         raise InvalidInputError(field, directory, "a directory that can be written", error.strerror) from None
     if not same:
         raise InvalidInputError(field, directory, "a disk that gives back what was written")
+
+
+def check_space(config: RunConfig) -> None:
+    """The node's disk takes one more checkpoint: as large as the largest of this run that is there already."""
+    directory = config.checkpoint.directory
+    # A save is written beside those that are kept, and only then is the oldest one deleted.
+    known = [_size_bytes(path) for path in (directory / config.run_id).glob("step-*")]
+    needed = max([LEAST_FREE_BYTES, *known])
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise InvalidInputError(
+            "checkpoint.directory",
+            f"{free / 1024**2:,.0f} MiB free",
+            f"at least {needed / 1024**2:,.0f} MiB"
+            + (", as the largest checkpoint there takes" if needed > LEAST_FREE_BYTES else ""),
+            f"make room on the disk of {directory}, use another, or lower checkpoint.keep_last_local",
+        )
+
+
+def _size_bytes(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            total += path.stat().st_size
+    return total
+
+
+def notice_problems(config: NoticesConfig, *, node: int, clock: Clock) -> list[str]:
+    """What is wrong with the metadata services that are to announce a reclaim: one line each."""
+    problems = []
+    for source in config.sources:
+        url = (source.address or _METADATA.get(source.kind, "")).replace("{node}", str(node))
+        if source.kind not in _METADATA:
+            continue
+        try:
+            answer = http_request(url, headers={"Metadata-Flavor": "Google", "Metadata": "true"})
+        except NoticeSourceError as error:
+            problems.append(
+                f"notice source {source.kind}: {error}; no notice will be heard from it unless it answers later "
+                f"(is this a machine of that provider? in a container on AWS the hop limit must be 2)"
+            )
+            continue
+        try:
+            ahead = clock.wall() - parsedate_to_datetime(answer.headers.get("Date") or "").timestamp()
+        except ValueError:
+            continue
+        if abs(ahead) > CLOCK_SECONDS:
+            problems.append(
+                f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {url}: deadlines "
+                "are corrected for it, but credentials and logs are not; synchronise it (chrony)"
+            )
+    return problems
 
 
 def check_target(config: RunConfig) -> None:

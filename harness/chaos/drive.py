@@ -105,8 +105,8 @@ class Chaos:
         elastic_only = [item.kind for item in self.interruptions if item.kind in {"join", "store-death"}]
         if elastic_only and not shape.elastic:
             hint = "the store of a rigid one is on node 0: kill that" if "store-death" in elastic_only else None
-            wanted = "an elastic fleet, --nodes MIN:MAX"
-            raise InvalidInputError(elastic_only[0], f"--nodes {shape.maximum}", wanted, hint)
+            wanted = "an elastic fleet, MIN:MAX"
+            raise InvalidInputError("--nodes", shape.maximum, f"{wanted}, for {elastic_only[0]}", hint)
         if not shape.script.is_file():
             raise InvalidInputError("script", shape.script, "an existing Python file")
         if self.reference is not None and not self.reference.is_dir():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,12 +21,15 @@ from click.testing import CliRunner
 
 from harness.__main__ import main
 from harness.agreement import MAX_EVERY_STEPS, Agreement, every_steps
-from harness.config import load_run_config
+from harness.clock import FakeClock, SystemClock
+from harness.config import NoticesConfig, load_run_config
 from harness.errors import ExternalServiceError, InvalidInputError
+from harness.fakes import FakeAwsMetadata
 from harness.launch import LaunchOptions, exit_code, plan_launch
-from harness.preflight import check_machine, check_port, is_this_machine, split_endpoint
+from harness.preflight import check_machine, check_port, check_space, is_this_machine, notice_problems, split_endpoint
 from harness.processes import descendants, elastic_agent_pid, is_running, kill_tree, wait_gone
 from harness.status import Status, build_status, read_status, write_status
+from harness.validation import parse
 from tests.harness.run_support import SMALL, TRAIN, train, write_config
 
 
@@ -163,6 +168,39 @@ def test_what_would_fail_later_fails_before(
     config = load_run_config(write_config(tmp_path, **sections))
     with pytest.raises(error, match=says.replace("FILE", str(tmp_path / "FILE"))):
         check_machine(config, script=TRAIN, hosts_store=False)
+
+
+def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less room than the largest checkpoint of this run that is there: one line with both numbers."""
+    config = load_run_config(write_config(tmp_path))
+    part = config.checkpoint.directory / "run" / "step-000000007-g0001" / "part-00000"
+    part.mkdir(parents=True)
+    with (part / "weights").open("wb") as weights:
+        weights.truncate(200 * 1024**2)  # sparse: no room is taken
+    usage = shutil.disk_usage(tmp_path)
+    for free, message in (
+        (150, "got '150 MiB free', expected at least 200 MiB, as the largest checkpoint there takes"),
+        (250, None),
+    ):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free * 1024**2))
+        if message is None:
+            check_space(config)
+        else:
+            with pytest.raises(InvalidInputError, match=message):
+                check_space(config)
+
+
+def test_metadata_services_are_tried_and_their_clock_is_compared() -> None:
+    """A service that answers is fine; another clock, or silence, is one line that says what to do."""
+    with FakeAwsMetadata() as metadata:
+        config = parse(NoticesConfig, {"sources": [{"kind": "aws", "address": metadata.url}, {"kind": "sigterm"}]})
+        assert notice_problems(config, node=0, clock=SystemClock()) == []
+        wrong = FakeClock(wall=time.time() + 90.0)
+        (problem,) = notice_problems(config, node=0, clock=wrong)
+        assert re.match(r"this machine's clock is (89|90|91) s ahead of http", problem)
+    (problem,) = notice_problems(config, node=0, clock=SystemClock())
+    assert problem.startswith("notice source aws: http://127.0.0.1:")
+    assert "hop limit" in problem
 
 
 def test_preflight_leaves_no_trace(tmp_path: Path) -> None:
