@@ -1,7 +1,7 @@
 """When to save: interval rules and save policies.  Standard library only.
 
-The same objects decide on a node (`harness.Run`) and in the reference simulator, so that what was planned is what
-runs.  A policy is a pure function of a `SaveContext`; who measures and who acts is somebody else's business.
+A policy is a pure function of a `SaveContext`; who measures and who acts is somebody else's business.  The simulator
+starts its checkpoints where `EveryWorkSeconds` says so, held to it by tests/simulator/test_saves_as_planned.py.
 """
 
 from __future__ import annotations
