@@ -25,6 +25,9 @@ JOIN_SECONDS = "HARNESS_JOIN_SECONDS"
 ENDPOINT = "HARNESS_RDZV_ENDPOINT"
 """Set by the launcher: run id to hand out an id for; how long to wait for a planned save; host:port of the store."""
 
+EXIT_BARRIER_SECONDS = 30.0
+"""That an agent whose workers have finished waits for the others, with a store that does not depend on it."""
+
 _log = logging.getLogger("harness")
 
 
@@ -32,7 +35,11 @@ def main() -> None:
     """torchrun with this process's arguments."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousError
+    from torch.distributed.elastic.rendezvous import (
+        RendezvousClosedError,
+        RendezvousConnectionError,
+        RendezvousError,
+    )
     from torch.distributed.elastic.rendezvous.api import RendezvousTimeoutError
     from torch.distributed.run import main as torchrun
 
@@ -52,6 +59,10 @@ def main() -> None:
     except RendezvousTimeoutError:
         _log.warning("the other nodes did not come in time")
         sys.exit(EXIT_INTERRUPTED_RESUMABLE)
+    except RendezvousClosedError:
+        # With a store of its own the next launch gets another id: it finds out whether there is anything left to do.
+        _log.warning("the others ended the run while this node waited to take part")
+        sys.exit(EXIT_INTERRUPTED_RESUMABLE if HAND_OUT in os.environ else EXIT_BUG)
     except RendezvousError as error:
         _log.error("torchrun: %s: %s", type(error).__name__, error or "the rendezvous takes nobody")
         sys.exit(EXIT_BUG)
@@ -74,6 +85,10 @@ def _leave_when_told() -> None:
     class Agent(LocalElasticAgent):
         def _invoke_run(self, role: str = "default") -> Any:
             come_back_when_evicted(self._worker_group.spec.rdzv_handler)
+            if HAND_OUT in os.environ:
+                # A run ends on all ranks together.  Whoever was about to form up again with a newcomer at that moment
+                # never comes to the barrier, and is let go when this agent closes the rendezvous behind it.
+                self._exit_barrier_timeout = EXIT_BARRIER_SECONDS
             try:
                 return super()._invoke_run(role)
             except SignalException:

@@ -240,6 +240,28 @@ def test_plain_torchrun_joins_and_leaves_as_well(fleet: Fleet) -> None:
     assert proof.proven, proof.problems
 
 
+@pytest.mark.slow
+def test_below_the_minimum_the_run_waits_and_says_so(tmp_path: Path) -> None:
+    """2 nodes of 2 to 3, one is reclaimed: the other one trains no further, waits, and goes on with its replacement."""
+    fleet = Fleet(tmp_path, nnodes="2:3")
+    try:
+        first, second = fleet.launch(0), fleet.launch(1)
+        until("two nodes", lambda: fleet.watch(1).step() >= 5, second)
+        (fleet.folder / "notice-1").write_text("")
+        assert second.wait(60) == 75
+        (fleet.folder / "notice-1").unlink()
+        shutil.rmtree(fleet.disk(1))
+        says = "1 of 2 nodes stay, and the run needs 2: waiting for others"
+        until("it says so", lambda: says in fleet.log(0), first)
+        until("no worker runs", lambda: len(descendants(first.pid)) == 1, first)
+        fleet.launch(1)
+        until("two nodes again", fleet.steps_from_now(0, 5), first)
+        attempts = summarize_run(fleet.events()).attempts
+        assert [(attempt.world_size, attempt.lost_steps) for attempt in attempts] == [(2, 0), (2, 0)]
+    finally:
+        fleet.close()
+
+
 # ---- the parts, without processes
 
 

@@ -62,6 +62,8 @@ def status(state: Any, **fields: Any) -> Status:
         (1, "interrupted", signal.SIGINT, 130),
         (-9, "running", signal.SIGINT, 130),
         (0, "finished", signal.SIGINT, 0),
+        (75, "finished", None, 0),  # its agent was about to form up again with a newcomer
+        (75, None, None, 75),  # the newcomer
     ],
 )
 def test_exit_codes(agent_code: int, state: str | None, received: int | None, expected: int) -> None:
