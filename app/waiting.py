@@ -67,12 +67,12 @@ def _session() -> str:
 def _show_progress(slot: str, job: Job) -> None:
     @st.fragment(run_every=_POLL_SECONDS)
     def progress() -> None:
-        if job.is_done:
+        # (Stopping shows at once, even where the work notices only after a while.)
+        if job.is_done or job.was_cancelled:
             st.rerun()
         text, stop = st.columns([5, 1], vertical_alignment="center")
         text.progress(job.fraction, text=f"{job.what.capitalize()} …")
-        if stop.button("Stop", key=f"stop-{slot}", width="stretch"):
-            job.cancel()
+        stop.button("Stop", key=f"stop-{slot}", width="stretch", on_click=job.cancel)
 
     progress()
 

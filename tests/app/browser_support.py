@@ -26,7 +26,7 @@ FLAGS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-WAIT_MS = 60_000
+WAIT_MS = 120_000
 _IS_DRAWN_IN = """scheme => {
   const [red] = getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor.match(/\\d+/);
   return (Number(red) < 128) === (scheme === 'dark') && !document.querySelector('[data-testid=stSkeleton]');
@@ -69,7 +69,7 @@ def dashboard(runs: Path) -> Iterator[str]:
         server = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + 240.0  # the engines may have to be compiled first
         while not _answers(f"{address}/_stcore/health"):
             assert server.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

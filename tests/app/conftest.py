@@ -15,6 +15,8 @@ from planner.views.plan import Plan, make_plan
 
 QUERY = (("instance", "p4d.24xlarge"), ("work-hours", "100"), ("checkpoint-gib", "50"), ("runs", "2000"))
 """The example with fewer runs."""
+PATIENCE_SECONDS = 240
+"""On a machine that has not compiled the engines yet, and is busy, the first plan takes a minute."""
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +34,12 @@ def _page(name: str) -> None:
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """A function that opens a page with a query and runs it: nothing is left to a progress bar."""
-    monkeypatch.setattr(app.waiting, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(app.waiting, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     # Streamlit puts the page's script in place of `__main__`: a process that a later test starts would run it.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
     def open_page(name: str, query: tuple[tuple[str, str], ...] = QUERY) -> AppTest:
-        made = AppTest.from_function(_page, default_timeout=60, kwargs={"name": name})
+        made = AppTest.from_function(_page, default_timeout=PATIENCE_SECONDS, kwargs={"name": name})
         several: dict[str, list[str]] = {}
         for key, value in query:
             several.setdefault(key, []).append(value)

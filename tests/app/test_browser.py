@@ -15,13 +15,13 @@ import yaml
 from playwright.sync_api import Browser, expect
 
 from app.shell import PAGES
-from tests.app.browser_support import Visitor, chromium, dashboard, free_port, require_chromium
+from tests.app.browser_support import WAIT_MS, Visitor, chromium, dashboard, free_port, require_chromium
 from tests.app.test_run_folders import events
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=WAIT_MS)
 PICTURES = ROOT / "build" / "screenshots"
 LINK = "instance=p4d.24xlarge&work-hours=100&checkpoint-gib=50&runs=2000"
 EVIL = "<img src=x onerror=alert(1)> **bold**"

@@ -40,6 +40,10 @@ def test_a_link_gives_back_itself(catalogue: Catalogue) -> None:
         ("rate-per-hour", "0.3"),
         ("notice-success", "0.5"),
         ("objective", "time"),
+        ("run-id", "mine"),
+        ("show-run", "7"),
+        ("compare", "sizes"),
+        ("target", "slurm"),
         (ASSUME, "boot_seconds=60"),
     )
     once = resolve(query, catalogue)
@@ -52,6 +56,8 @@ def test_a_link_gives_back_itself(catalogue: Catalogue) -> None:
         "market.rate_per_hour": 0.3,
     }
     assert again.objective.name == "time"
+    only_looks = {"run-id", "show-run", "compare", "target"}
+    assert again.question == tuple(pair for pair in again.query if pair[0] not in only_looks)
     assert again.knowledge.assumptions.value("boot_seconds") == 60.0
 
 
@@ -79,6 +85,10 @@ def test_a_link_gives_back_itself(catalogue: Catalogue) -> None:
         (ASSUME, "nvme_striped=7", None, "0 (no) or 1 (yes)"),
         ("interval-seconds", "0", None, "auto"),
         ("seed", "1" * 300, None, "whole number"),
+        ("show-run", "20000", None, "a run from 0 to 19999"),
+        ("show-run", "-1", None, "a run from 0"),
+        ("compare", "zone", None, "zones"),
+        ("target", "kubernets", None, "kubernetes"),
     ],
 )
 def test_a_bad_value_is_named_and_replaced(

@@ -85,7 +85,7 @@ def test_a_bad_value_in_a_link_is_shown_until_something_is_changed(page: Open) -
 def test_a_type_without_a_rate_is_a_sentence_and_can_be_mended(page: Open) -> None:
     """The inputs stay usable: giving a rate makes a plan."""
     made = page("plan", (("instance", "p5e.48xlarge"), ("runs", "2000")))
-    assert "interruption rate" in made.error[0].value
+    assert "how often a node is interrupted" in made.error[0].value
     assert not made.title
     made.selectbox(key="in-hazard").set_value("my own rate").run()
     assert not made.error
@@ -155,6 +155,45 @@ def test_stepping_through_runs(page: Open) -> None:
     after = next(row.value for row in made.markdown if row.value.startswith("Run "))
     assert before != after
     assert int(after.split(":")[0][4:]) == int(before.split(":")[0][4:]) + 1
+    # A link to this run shows this run; one to a run that there is not says so.
+    linked = page("understand", tuple(query(made).items()))
+    assert after in [row.value for row in linked.markdown]
+    wrong = page("understand", (*QUERY, ("show-run", "2000")))
+    assert any("a run from 0 to 1999" in row.value.replace("\\", "") for row in wrong.warning)
+
+
+def test_what_is_compared_is_in_the_url(page: Open) -> None:
+    """And a link that says it is followed."""
+    made = page("compare")
+    made.button_group[0].set_value("accelerator").run()
+    assert query(made)["compare"] == "accelerator"
+    linked = page("compare", tuple(query(made).items()))
+    assert linked.button_group[0].value == made.button_group[0].value
+
+
+def test_the_launcher_is_in_the_url_and_its_files_are_shown(page: Open) -> None:
+    """Pick one: its manifest is previewed."""
+    made = page("export")
+    made.selectbox(key="target").set_value("kubernetes").run()
+    assert query(made)["target"] == "kubernetes"
+    assert any("kind: Job" in row.value for row in made.code)
+
+
+def test_a_monitored_run_is_found_by_its_name_alone(
+    page: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The link's name is looked for in the page's own list; a path is only a name that is not there."""
+    for name in ("one", "two"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        (tmp_path / "root" / name / "node-0.jsonl").write_text("\n".join(events(run_id=name)), encoding="utf-8")
+    (tmp_path / "node-0.jsonl").write_text("\n".join(events(run_id="outside")), encoding="utf-8")
+    monkeypatch.setenv("PLANNER_RUNS", str(tmp_path / "root"))
+    for name in ("one", "two"):
+        made = page("runs", (*QUERY, ("telemetry", name)))
+        assert [row.value for row in made.text if row.value.startswith(name)]
+    made = page("runs", (*QUERY, ("telemetry", "..")))
+    assert "There is no run" in made.warning[0].value
+    assert not [row.value for row in made.text if row.value.startswith("outside")]
 
 
 def test_an_uploaded_scenario_replaces_the_inputs_or_is_refused_in_words(page: Open) -> None:
