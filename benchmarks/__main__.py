@@ -12,6 +12,7 @@ NAMES = {
     "harness_step": "what the harness costs in every step",
     "outage": "a node goes: seconds until the others train again, against torchrun's defaults (some minutes)",
     "chaos_soak": "many short real jobs under schedules of interruptions, each proven (an hour; can be stopped)",
+    "hashes": "weights of interrupted runs against uninterrupted ones, by sizes and rule (some minutes)",
     "resume": "going on in the middle of an epoch, by size of the dataset",
     "dashboard": "the dashboard in a real browser: first answer, slider to the next one, each page (needs chromium)",
     "planner": "how long recommend and compare take, and how much of it is not the simulator's",

@@ -14,17 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    default_collate,
-    get_worker_info,
-)
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, get_worker_info
 
 from harness.batches import BatchPlan
 from harness.data import SampleOrder
@@ -37,7 +27,7 @@ _TAKEN_OVER = (
     "prefetch_factor", "persistent_workers", "in_order",
 )  # fmt: skip
 # Their order means nothing but "any" or "as it is": the run's own takes their place.
-_REPLACEABLE_SAMPLERS = (RandomSampler, SequentialSampler, DistributedSampler)
+_REPLACEABLE_SAMPLERS = ("RandomSampler", "SequentialSampler", "DistributedSampler", "StatefulDistributedSampler")
 
 
 class Loader(Protocol):
@@ -143,10 +133,10 @@ class SampleLoader:
         Its ``batch_size``, where it is more than 1, becomes the largest micro-batch.  Its sampler must be one of
         torch's that mean "shuffled" or "as it is"; InvalidInputError for one whose order has a meaning of its own.
         """
-        for sampler, kinds in ((loader.sampler, _REPLACEABLE_SAMPLERS), (loader.batch_sampler, (BatchSampler,))):
-            # Torch's own, and torchdata's, which are the same with a state.
+        for sampler, kinds in ((loader.sampler, _REPLACEABLE_SAMPLERS), (loader.batch_sampler, ("BatchSampler",))):
+            # Torch's own, and torchdata's, which are the same with a state, but no subclasses.
             own = type(sampler).__module__.startswith(("torch.utils.data.", "torchdata."))
-            if sampler is not None and not (own and isinstance(sampler, kinds)):
+            if sampler is not None and not (own and type(sampler).__name__ in kinds):
                 raise InvalidInputError(
                     "loader",
                     f"a DataLoader with a {type(sampler).__name__}",

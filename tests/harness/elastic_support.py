@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.config import load_run_config
 from harness.run import Run
+from harness.steps import MicroBatch
 from harness.streams import SampleDropout
 from tests.harness.checkpoint_support import fork_ranks, join_group
 from tests.harness.run_support import sigterm_at
@@ -51,6 +52,8 @@ class Job:
     """(rank, step): SIGTERM to that rank in the body of that step."""
     nodes: str | None = None
     """PET_NNODES; the world size when None."""
+    weights: bool = True
+    """False: a loop over `step, indices` that takes the mean of whatever its share is."""
     on_step: Callable[[Run, Any, Any, dict[str, Any]], None] | None = None
     """Called after each optimizer step with the run, the step, the optimizer and `Ended.seen`."""
 
@@ -95,7 +98,8 @@ def train_here(config: Path, job: Job) -> Ended:
             act = sigterm_at(job.interrupt[1]) if job.interrupt and job.interrupt[0] == run.rank else None
             for step in run.steps(job.steps, samples=SAMPLES, global_batch_samples=job.batch):
                 optimizer.zero_grad()
-                for micro in step.micro_batches:
+                parts = step.micro_batches if job.weights else [MicroBatch(step.indices, 1.0)]
+                for micro in parts:
                     inputs = FEATURES[torch.from_numpy(micro.indices)]
                     (model(inputs).square().mean() * micro.weight).backward()
                 optimizer.step()

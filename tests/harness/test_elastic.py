@@ -16,6 +16,7 @@ from harness.batches import BatchPlan, plan_batches
 from harness.config import ElasticConfig
 from harness.errors import InvalidInputError
 from harness.learning_rate import LearningRateScale
+from harness.status import read_status
 from harness.streams import SampleDropout, enter_samples, leave_samples, number_streams
 from tests.harness.elastic_support import Ended, Job, train_fleet, train_here
 from tests.harness.run_support import write_config
@@ -122,7 +123,20 @@ def test_a_batch_that_does_not_divide_trains_as_one_process_does(tmp_path: Path)
 
 
 def test_an_uneven_batch_without_weights_is_refused(tmp_path: Path) -> None:
-    """`for step, indices in run.steps` on shares of different size would be a wrong mean: exit 2, naming the remedy."""
+    """A loop over `step, indices` without weights, 7 samples on 2 ranks: a wrong mean, so exit 2, naming the remedy."""
+    plain = Job(batch=7, steps=2, weights=False)
+    ends = train_fleet(tmp_path, write_config(tmp_path / "uneven"), 2, plain)
+    assert [end.code for end in ends] == [2, 2]
+    status = read_status(tmp_path / "uneven" / "node-0" / "telemetry")
+    assert status is not None
+    assert status.state == "bad-input"
+    assert "multiply the loss by step.weight" in (status.message or "")
+    even = train_fleet(tmp_path, write_config(tmp_path / "even"), 2, Job(batch=8, steps=2, weights=False))
+    assert [end.code for end in even] == [0, 0]
+
+
+def test_a_batch_smaller_than_the_world_is_refused() -> None:
+    """Every rank needs a sample; the weights of unequal shares make up for their sizes."""
     plan = BatchPlan(7, 7, 7, 0, 2)
     assert not plan.even
     assert (plan.weight, BatchPlan(7, 7, 7, 1, 2).weight) == (6 / 7, 8 / 7)

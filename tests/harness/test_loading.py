@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from harness.batches import BatchPlan
 from harness.config import load_run_config
 from harness.data import SampleOrder
 from harness.errors import InvalidInputError
-from harness.loading import SampleLoader, StatefulStream
+from harness.loading import SampleLoader, StatefulStream, as_loader
 from harness.run import Run
 from tests.harness.run_support import sigterm_at, write_config
 
@@ -68,10 +70,74 @@ def test_loading_leaves_the_ranks_streams_alone() -> None:
 
 
 def test_the_run_decides_on_batches_and_order() -> None:
-    """Options of DataLoader that contradict the run are refused by name."""
+    """Options of DataLoader that contradict the run are refused by name; so are samplers that mean something."""
     for option in ("batch_size", "shuffle", "sampler"):
         with pytest.raises(InvalidInputError, match=rf"SampleLoader\({option}"):
             SampleLoader(Noisy(), **{option: 1})
+    weighted = torch.utils.data.WeightedRandomSampler([1.0] * SAMPLES, SAMPLES)
+    with pytest.raises(InvalidInputError, match="a DataLoader with a WeightedRandomSampler"):
+        as_loader(DataLoader(Noisy(), sampler=weighted))
+    with pytest.raises(InvalidInputError, match=r"a DataLoader over an iterable dataset.*StatefulDataLoader"):
+        as_loader(DataLoader(Numbers()))
+
+
+def draw_and_stack(items: list[torch.Tensor]) -> torch.Tensor:
+    """A collate function that draws, as those that mask tokens do."""
+    return torch.stack(items) + torch.rand(())
+
+
+def test_a_dataloader_is_taken_over_as_it_is(tmp_path: Path) -> None:
+    """Its workers, collate function and batch size; with persistent workers or in the process, interrupted or not."""
+    elastic = {"micro_batch_samples": None}
+
+    def make(**options: Any) -> Any:
+        return lambda: DataLoader(Noisy(), batch_size=2, shuffle=True, collate_fn=draw_and_stack, **options)
+
+    code, whole = run_once(write_config(tmp_path / "whole", elastic=elastic), make())
+    assert (code, len(whole)) == (0, 9)
+    config = write_config(tmp_path / "cut", elastic=elastic)
+    code, first = run_once(config, make(num_workers=2, persistent_workers=True, prefetch_factor=3), interrupt=2)
+    assert (code, len(first)) == (75, 4)
+    code, second = run_once(config, make(num_workers=1))
+    assert (code, first + second) == (0, whole)
+    taken = as_loader(make(num_workers=2)())
+    assert (taken.samples, taken.micro_batch_samples) == (SAMPLES, 2)
+    assert as_loader(StatefulDataLoader(Noisy(), batch_size=2, shuffle=True)).samples == SAMPLES
+
+
+class Numbers(torch.utils.data.IterableDataset[int]):
+    """0 … 20, and it knows where it is."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def __iter__(self) -> Iterator[int]:
+        while self._next < 21:
+            self._next += 1
+            yield self._next - 1
+        self._next = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._next = state["next"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdatas_loader_goes_on_after_the_last_batch(tmp_path: Path, workers: int) -> None:
+    """The real library, in the process and with workers that prefetch: both launches see the batches of one."""
+
+    def make() -> Any:
+        return StatefulDataLoader(Numbers(), batch_size=3, num_workers=workers)
+
+    code, whole = run_once(write_config(tmp_path / "whole"), make)
+    assert (code, len(whole)) == (0, 9)
+    config = write_config(tmp_path / "cut")
+    code, first = run_once(config, make, interrupt=3)
+    assert code == 75
+    code, second = run_once(config, make)
+    assert (code, first + second) == (0, whole)
 
 
 def run_once(config: Path, make: Any, *, interrupt: int | None = None) -> tuple[int, list[list[float]]]:
