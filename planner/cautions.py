@@ -6,12 +6,15 @@ import statistics
 from collections.abc import Sequence
 
 from planner.catalogue import FLAGS as PRICE_FLAGS
-from planner.catalogue import OLD_PRICE, REGION_LEVEL, SNAPSHOT_PRICE
+from planner.catalogue import LOCAL_ZONE, OLD_PRICE, REGION_LEVEL, SNAPSHOT_PRICE, ZONE_ALIAS
 from planner.evaluate import Candidate
 from planner.hazards import FLAGS as HAZARD_FLAGS
 from planner.ranking import Objective
 from planner.sensitivity import OtherHazard
 from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
+
+_SAID = (OLD_PRICE, SNAPSHOT_PRICE, REGION_LEVEL, LOCAL_ZONE, ZONE_ALIAS)
+"""Flags of the recommended place's price that are worth a sentence; the others are said elsewhere."""
 
 
 def unmet_objective(objective: Objective, best: Candidate) -> tuple[str, ...]:
@@ -63,7 +66,7 @@ def warnings_about(best: Candidate, odd: Candidate | None, sensitivity: Sequence
         warnings.append("spot is expected to cost more than on-demand: do not use it for this job")
     if not best.emergency_fits and best.completed.derived is not None:
         warnings.append(_emergency_verdict(best))
-    warnings += [PRICE_FLAGS[flag] for flag in (OLD_PRICE, SNAPSHOT_PRICE, REGION_LEVEL) if flag in best.offer.flags]
+    warnings += [PRICE_FLAGS[flag] for flag in _SAID if flag in best.offer.flags]
     warnings += [f"interruption rate: {HAZARD_FLAGS[flag]}" for flag in best.flags if flag in HAZARD_FLAGS]
     rates = [row.rate_per_hour for row in sensitivity if row.knows_plan and row.rate_per_hour > 0.0]
     if best.completed.hazard is not None and rates:

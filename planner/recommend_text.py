@@ -205,9 +205,13 @@ def _candidate_row(candidate: Candidate, best: Candidate, *, several: bool, room
 
 
 def _print_rejected(out: Console, found: Recommendation) -> None:
+    several = len({row.instance for row in found.rejected} | {c.offer.instance for c in found.candidates}) > 1
     by_reason: dict[str, list[str]] = {}
     for row in found.rejected:
-        by_reason.setdefault(row.reason, []).append(row.zone or row.region or row.instance)
+        place = row.zone or row.region
+        name = row.instance.removeprefix("Standard_")
+        where = f"{name} {place}" if several and row.zone else name if several else place or name
+        by_reason.setdefault(row.reason, []).append(where)
     for reason, where in by_reason.items():
         names = list(dict.fromkeys(where))
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""

@@ -298,6 +298,14 @@ def test_constant_price_specs_are_what_groups_share(p4d: tuple[Layered, list[Pla
     assert candidates[0].runs.spec.price == PriceSeries.constant(1.0)
 
 
+def test_a_local_zone_says_that_it_is_one(planner: Planner) -> None:
+    """The cheapest H100 is in Atlanta: few machines, and an on-demand price that may be another."""
+    job = ("--instance", "p5.48xlarge", "--region", "us-east-1", "--work-hours", "10", "--checkpoint-gib", "50")
+    document = json.loads(planner("recommend", *job, "--runs", "100", "--interval-seconds", "1800", "--json").out)
+    assert document["recommendation"]["zone"] == "use1-atl2-az1"
+    assert any("Local Zone" in warning for warning in document["warnings"])
+
+
 def test_another_source_can_recommend_another_type(planner: Planner) -> None:
     """A100:8: p4de is cheaper while the article's rate holds for p4d; by the provider's band p4d is, and it says so.
 
