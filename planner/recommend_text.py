@@ -210,8 +210,8 @@ def _print_rejected(out: Console, found: Recommendation) -> None:
     for row in found.rejected:
         place = row.zone or row.region
         name = row.instance.removeprefix("Standard_")
-        where = f"{name} {place}" if several and row.zone else name if several else place or name
-        by_reason.setdefault(row.reason, []).append(where)
+        shown = f"{name} {place}" if several and row.zone else name if several else place or name
+        by_reason.setdefault(row.reason, []).append(shown)
     for reason, where in by_reason.items():
         names = list(dict.fromkeys(where))
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
