@@ -42,14 +42,16 @@ def push(ring, good, start, count, keep, progress):
 
 @inlined
 def add_copies(
-    ring, good, tracked, start, count, keep, copy_hours, puts, newest, added, progress, cycle, durable_at, cycle_time
-):
+    shelf, copy_hours, puts, start, count, newest, added, progress, cycle, durable_at, cycle_time
+):  # fmt: skip
     """`added` copies become durable: copy j at durable_at + j·cycle_time, of progress + j·cycle.
 
-    Returns (copy_hours, puts, start, count, newest).  The ring is kept only where verdicts can be bad (`tracked`).
+    `shelf` is (ring, good, tracked, keep): the ring is kept only where verdicts can be bad (`tracked`).  Returns
+    (copy_hours, puts, start, count, newest).
     """
     if added <= 0.0:
         return copy_hours, puts, start, count, newest
+    ring, good, tracked, keep = shelf
     copy_hours -= added * durable_at + cycle_time * (0.5 * added * (added - 1.0))
     free = float(keep - count)
     if added > free:
@@ -63,3 +65,9 @@ def add_copies(
     else:
         count = min(keep, count + int(added))
     return copy_hours, puts + int(added), start, count, max(newest, progress + (added - 1.0) * cycle)
+
+
+@inlined
+def add_copy(shelf, copy_hours, puts, start, count, newest, progress, durable_at):
+    """`add_copies` for one."""
+    return add_copies(shelf, copy_hours, puts, start, count, newest, 1.0, progress, 0.0, durable_at, 0.0)

@@ -1,11 +1,6 @@
 """Fleets (MODEL.md, rule 8): an event loop over nodes, with training between events in closed form.
 
-Each turn takes the earliest of the nodes' next events and the end of the current phase.  What a node does next:
-
-    REQUESTED  arrives                        UP        waits for the fleet to start (again)
-    STARTING   own startup, then READY        READY     waits to be taken in by the next rendezvous
-    MEMBER     trains                         LEAVING   was noticed and left; idles until its reclaim (elastic)
-
+Each turn takes the earliest of the nodes' next events (`engine.fleet_nodes`) and the end of the current phase.
 Phases of the run, and the part of the makespan that their time is:
 
     WAITING    for the first start, or rigid (waiting)       SHORT      elastic: below the minimum (waiting)
@@ -25,87 +20,39 @@ import math
 import numpy as np
 
 from simulator.engine import layout
-from simulator.engine.compiled import helper, inlined, kernel, vectorized
-from simulator.engine.copies import add_copies, place
+from simulator.engine.compiled import kernel
+from simulator.engine.copies import add_copies, add_copy, place
 from simulator.engine.fates import lifetime_hours, price_integral, wait_hours
+from simulator.engine.fleet_nodes import (
+    ARRIVAL,
+    AT_ONCE,
+    LEAVING,
+    MEMBER,
+    NOTICED,
+    READINESS,
+    READY,
+    REQUESTED,
+    STARTING,
+    UP,
+    announced_for,
+    become_ready,
+    earliest,
+    fill_draws,
+    fill_hits,
+    leave,
+    next_kind,
+    present,
+    start_together,
+    take_in,
+    taken_together,
+)  # fmt: skip
 from simulator.engine.layout import TOLERANCE
-from simulator.engine.philox import ACQUISITION, BULK, CORRUPTION, PROVISION, one_unit, two_units, unit_exponential
-from simulator.engine.segment import locate, reach, schedule
+from simulator.engine.outcome import write_run
+from simulator.engine.philox import CORRUPTION, one_unit
+from simulator.engine.segment import locate, reach, schedule, whole
 from simulator.lifetimes.kernels import PROVISION_CONSTANT
 
-READINESS, NOTICED, RECLAIM, ARRIVAL = range(4)
-REQUESTED, UP, STARTING, READY, MEMBER, LEAVING = range(6)
-AT_ONCE = 8
-ONE_FOUND = 1 << 32
 WAITING, STARTUP, TRAINING, IDLE, EMERGENCY, DETECT, RENDEZVOUS, JOIN, SHORT, ENDING = range(10)
-
-
-@helper
-def fill_hits(acquisition, node, run, bulk, key0, key1, units, struck):
-    """`struck`: the node itself and those that its reclaim takes along, in order; returns how many.
-
-    Without branches: the draws become vector instructions, and who is struck cannot be predicted.
-    """
-    if bulk <= 0.0:
-        struck[0] = node
-        return 1
-    for other in range(units.size):
-        units[other] = one_unit(acquisition, np.uint64(node), run, BULK | np.uint64(other), key0, key1)
-    count = 0
-    for other in range(units.size):
-        struck[count] = other
-        count += 1 if (units[other] < bulk) | (other == node) else 0
-    return count
-
-
-@helper
-def fill_draws(node, first, size, run, scale, key0, key1, hazards, notices, waits):
-    """`size` acquisitions of a node at once, as vector instructions: as fast as two one by one without them.
-
-    `size` is an argument so that the loops stay loops: unrolled, they would not become vectors.
-    """
-    at = node * AT_ONCE
-    for j in range(size):
-        u, v = two_units(first + np.uint64(j), np.uint64(node), run, ACQUISITION, key0, key1)
-        hazards[at + j] = unit_exponential(u) * scale
-        notices[at + j] = v
-    if waits.size > 0:
-        for j in range(size):
-            waits[at + j] = one_unit(first + np.uint64(j), np.uint64(node), run, PROVISION, key0, key1)
-
-
-@vectorized
-def earliest(when):
-    """The earliest moment, and the node whose event it is; −1 where several fall on it (within 1 µs)."""
-    soonest = math.inf
-    for node in range(when.size):
-        soonest = min(soonest, when[node])
-    # Count and sum of indices in one integer, so that one pass of vector instructions gives both.
-    found = 0
-    for node in range(when.size):
-        found += ONE_FOUND + node if when[node] <= soonest + TOLERANCE else 0
-    return soonest, found - ONE_FOUND if found < 2 * ONE_FOUND else -1
-
-
-@inlined
-def next_kind(state, ready_at, notice_at, reclaim_at):
-    """What a node's next event is."""
-    if state == REQUESTED:
-        return ARRIVAL
-    if state == STARTING and ready_at <= min(notice_at, reclaim_at) + TOLERANCE:
-        return READINESS
-    return NOTICED if notice_at <= reclaim_at + TOLERANCE else RECLAIM
-
-
-@helper
-def take_in(state):
-    """Newcomers that are ready become members as a rendezvous begins; how many."""
-    taken = 0
-    for node in range(state.size):
-        is_ready = state[node] == READY
-        state[node] = MEMBER if is_ready else state[node]
-        taken += 1 if is_ready else 0
-    return taken
 
 
 @kernel("the fleet engine")
@@ -132,6 +79,7 @@ def fleet_runs(
     elastic = least < nodes
     tracked = corruption > 0.0
     ring, good = np.empty(keep if tracked else 1), np.empty(keep if tracked else 1, np.bool_)
+    shelf = (ring, good, tracked, keep)
     state = np.empty(nodes, np.int64)
     when, ready_at, notice_at = np.empty(nodes), np.empty(nodes), np.empty(nodes)
     reclaim_at, arrived_at, spent = np.empty(nodes), np.empty(nodes), np.empty(nodes)
@@ -194,11 +142,7 @@ def fleet_runs(
                     phase_end = math.inf
                     if up >= least:
                         waiting += now - since
-                        members = up
-                        for m in range(nodes):
-                            if state[m] == UP:
-                                state[m] = MEMBER
-                                ready_at[m] = now + startup
+                        members = start_together(state, ready_at, now + startup)
                         phase, since, phase_end = STARTUP, now, now + startup
                     continue
                 if phase == STARTUP or (phase == RENDEZVOUS and restoring):
@@ -211,10 +155,9 @@ def fleet_runs(
                     if coming:
                         # A save of a moment ago: if it was not durable yet, it is now.
                         coming = False
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, coming_progress, 0.0, min(coming_at, now), 0.0,
-                        )  # fmt: skip
+                        copy_hours, puts, start, count, newest = add_copy(
+                            shelf, copy_hours, puts, start, count, newest, coming_progress, min(coming_at, now)
+                        )
                     if count > 0:
                         gets += 1
                         if tracked and not good[place(start, count - 1, keep)]:
@@ -249,22 +192,19 @@ def fleet_runs(
                         # Durable now, but an upload in flight may have been before it.
                         if flying and upload_end <= coming_at:
                             flying = False
-                            copy_hours, puts, start, count, newest = add_copies(
-                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                                1.0, upload_progress, 0.0, upload_end, 0.0,
-                            )  # fmt: skip
+                            copy_hours, puts, start, count, newest = add_copy(
+                                shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                            )
                         coming = False
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, coming_progress, 0.0, coming_at, 0.0,
-                        )  # fmt: skip
+                        copy_hours, puts, start, count, newest = add_copy(
+                            shelf, copy_hours, puts, start, count, newest, coming_progress, coming_at
+                        )
                     if members == 0:
                         # Nobody holds the state any more.
                         if flying and upload_end <= now + TOLERANCE:
-                            copy_hours, puts, start, count, newest = add_copies(
-                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                                1.0, upload_progress, 0.0, upload_end, 0.0,
-                            )  # fmt: skip
+                            copy_hours, puts, start, count, newest = add_copy(
+                                shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                            )
                         restoring, flying = True, False
                         progress = newest
                     phase, since, phase_end = SHORT, now, now if members + ready >= least else math.inf
@@ -308,10 +248,9 @@ def fleet_runs(
                         slowed += rate * slow * upload
                         if pending > 0.0:
                             flying = False
-                            copy_hours, puts, start, count, newest = add_copies(
-                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                                1.0, upload_progress, 0.0, upload_end, 0.0,
-                            )  # fmt: skip
+                            copy_hours, puts, start, count, newest = add_copy(
+                                shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                            )
                         if in_stall:
                             flying, upload_end = True, now + persist
                             upload_progress = progress + made
@@ -322,7 +261,7 @@ def fleet_runs(
                             saving -= within
                             reduced += (1.0 - rate) * within
                         copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest, checkpoints,
+                            shelf, copy_hours, puts, start, count, newest, checkpoints,
                             progress + first, cycle, begun_at + first_time + stall + persist, cycle_time,
                         )  # fmt: skip
                         progress += made
@@ -340,23 +279,16 @@ def fleet_runs(
                         continue
                     # Done: account for the whole segment.
                     now = finish
-                    upload = clear_at - persist if limit >= 1.0 else 0.0
-                    trained = done_at - limit * stall
-                    uploading = (
-                        pending + (limit - 1.0) * persist + min(done_at - upload, persist)
-                        if limit >= 1.0
-                        else min(pending, done_at)
-                    )
-                    saving += limit * stall + finish - begun_at - done_at
+                    stalled, trained, uploading = whole(limit, done_at, clear_at, stall, persist, pending)
+                    saving += stalled + finish - begun_at - done_at
                     reduced += (1.0 - rate) * trained
                     slowed += rate * slow * uploading
                     if pending > 0.0:
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, upload_progress, 0.0, upload_end, 0.0,
-                        )  # fmt: skip
+                        copy_hours, puts, start, count, newest = add_copy(
+                            shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                        )
                     copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest, limit,
+                        shelf, copy_hours, puts, start, count, newest, limit,
                         progress + first, cycle, begun_at + first_time + stall + persist, cycle_time,
                     )  # fmt: skip
                     puts += 1
@@ -366,10 +298,9 @@ def fleet_runs(
                 if elastic and members < least:
                     if members == 0:
                         if flying and upload_end <= now + TOLERANCE:
-                            copy_hours, puts, start, count, newest = add_copies(
-                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                                1.0, upload_progress, 0.0, upload_end, 0.0,
-                            )  # fmt: skip
+                            copy_hours, puts, start, count, newest = add_copy(
+                                shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                            )
                         lost += progress - newest
                         progress = newest
                         restoring, flying = True, False
@@ -381,10 +312,9 @@ def fleet_runs(
                 phase, since, begun_at, has_trained = TRAINING, now, now, True
                 if flying and upload_end <= now + TOLERANCE:
                     flying = False
-                    copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                        1.0, upload_progress, 0.0, upload_end, 0.0,
-                    )  # fmt: skip
+                    copy_hours, puts, start, count, newest = add_copy(
+                        shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                    )
                 pending = upload_end - now if flying else 0.0
                 rate = rates[members]
                 slow_rate = rate * (1.0 - slow)
@@ -433,11 +363,7 @@ def fleet_runs(
                     when[j] = min(notice_at[j], reclaim_at[j])
                     if announced > 0 and bulk > 0.0:
                         # Whom an announced event will take is under its notice from the arrival on.
-                        for m in range(nodes):
-                            if left_for[m] == m and state[m] == LEAVING:
-                                u = one_unit(acquisitions[m], np.uint64(m), run, BULK | np.uint64(j), key0, key1)
-                                if u < bulk:
-                                    left_for[j] = m
+                        left_for[j] = announced_for(j, -1, run, bulk, key0, key1, state, acquisitions, left_for)
                     if left_for[j] >= 0:
                         state[j] = LEAVING
                     elif phase == WAITING:
@@ -449,15 +375,7 @@ def fleet_runs(
                 continue
             if kind == READINESS:
                 from_node, to_node = (j, j + 1) if alone else (0, nodes)
-                for m in range(from_node, to_node):
-                    if (
-                        state[m] == STARTING
-                        and ready_at[m] <= now + TOLERANCE
-                        and ready_at[m] <= min(notice_at[m], reclaim_at[m]) + TOLERANCE
-                    ):
-                        state[m] = READY
-                        when[m] = min(notice_at[m], reclaim_at[m])
-                        ready += 1
+                ready += become_ready(from_node, to_node, now, state, when, ready_at, notice_at, reclaim_at)
                 if phase == RENDEZVOUS:
                     outage += now - since
                     since, phase_end = now, now + rendezvous
@@ -499,42 +417,23 @@ def fleet_runs(
                     if filled_node != j or filled_acquisition != acquisitions[j]:
                         strikes = fill_hits(acquisitions[j], j, run, bulk, key0, key1, hits, struck)
                         filled_node, filled_acquisition = j, acquisitions[j]
-                    for index in range(strikes):
-                        m = struck[index]
-                        if state[m] != LEAVING and state[m] != REQUESTED:
-                            if state[m] == MEMBER:
-                                gone_members += 1
-                            elif state[m] == READY:
-                                gone_ready += 1
-                            state[m], left_for[m] = LEAVING, j
-                            when[m] = min(notice_at[m], reclaim_at[m])
+                    gone_members, gone_ready = leave(j, struck, strikes, state, when, notice_at, reclaim_at, left_for)
                     members -= gone_members
                     ready -= gone_ready
             else:
                 if now > last_reclaim + TOLERANCE:
                     interruptions += 1
                 last_reclaim = now
-                # A node that is taken along causes no event, even one that was due at this very moment.
-                gone = 0
                 if alone:
                     if filled_node != j or filled_acquisition != acquisitions[j]:
                         strikes = fill_hits(acquisitions[j], j, run, bulk, key0, key1, hits, struck)
                         filled_node, filled_acquisition = j, acquisitions[j]
-                    for index in range(strikes):
-                        going[gone] = struck[index]
-                        gone += 1 if state[struck[index]] != REQUESTED else 0
+                    gone = present(struck, strikes, going, state)
                 else:
-                    taken[:] = False
-                    for trigger in range(nodes):
-                        if state[trigger] == REQUESTED or reclaim_at[trigger] > now + TOLERANCE or taken[trigger]:
-                            continue
-                        strikes = fill_hits(acquisitions[trigger], trigger, run, bulk, key0, key1, hits, struck)
-                        filled_node, filled_acquisition = trigger, acquisitions[trigger]
-                        for index in range(strikes):
-                            taken[struck[index]] = taken[struck[index]] or state[struck[index]] != REQUESTED
-                    for m in range(nodes):
-                        going[gone] = m
-                        gone += 1 if taken[m] else 0
+                    gone = taken_together(
+                        now, run, bulk, key0, key1, hits, struck, taken, going, state, reclaim_at, acquisitions
+                    )
+                    filled_node = -1
                 paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
                 vanished = False
                 for index in range(gone):
@@ -570,15 +469,9 @@ def fleet_runs(
                     # them comes back, with no second startup.
                     for m in range(nodes):
                         if state[m] == LEAVING and left_for[m] != m and taken[left_for[m]]:
+                            # Unless another announced event will take it.
                             left_for[m] = -1
-                            for trigger in range(nodes):
-                                # Unless another announced event will take it.
-                                if left_for[trigger] == trigger and state[trigger] == LEAVING:
-                                    u = one_unit(
-                                        acquisitions[trigger], np.uint64(trigger), run, BULK | np.uint64(m), key0, key1
-                                    )
-                                    if u < bulk:
-                                        left_for[m] = trigger
+                            left_for[m] = announced_for(m, -1, run, bulk, key0, key1, state, acquisitions, left_for)
                             if left_for[m] >= 0:
                                 continue
                             if phase == WAITING:
@@ -604,10 +497,9 @@ def fleet_runs(
                 # Nothing was trained since the state was saved, if it is in memory at all.
                 if members == 0 and not restoring:
                     if flying and upload_end <= now + TOLERANCE:
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, upload_progress, 0.0, upload_end, 0.0,
-                        )  # fmt: skip
+                        copy_hours, puts, start, count, newest = add_copy(
+                            shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                        )
                     restoring, flying, progress = True, False, newest
                 continue
 
@@ -636,10 +528,9 @@ def fleet_runs(
                 slowed += rate * slow * upload
                 if pending > 0.0 and x >= pending - TOLERANCE:
                     flying = False
-                    copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                        1.0, upload_progress, 0.0, upload_end, 0.0,
-                    )  # fmt: skip
+                    copy_hours, puts, start, count, newest = add_copy(
+                        shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                    )
                 durable = checkpoints
                 if checkpoints > 0.0 and within < stall + persist - TOLERANCE:
                     durable -= 1.0
@@ -648,7 +539,7 @@ def fleet_runs(
                     upload_progress = progress + first + durable * cycle
                 if durable > 0.0:
                     copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest, durable,
+                        shelf, copy_hours, puts, start, count, newest, durable,
                         progress + first, cycle, begun_at + first_time + stall + persist, cycle_time,
                     )  # fmt: skip
                 progress += made
@@ -656,10 +547,9 @@ def fleet_runs(
                     finish = begun_at + max(done_at, clear_at) + stall + persist
                     phase, since, phase_end = ENDING, now, min(now + emergency, finish)
                     if flying and upload_end <= phase_end + TOLERANCE:
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, upload_progress, 0.0, upload_end, 0.0,
-                        )  # fmt: skip
+                        copy_hours, puts, start, count, newest = add_copy(
+                            shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                        )
                     puts += 1
                     continue
             elif phase == STARTUP:
@@ -672,16 +562,14 @@ def fleet_runs(
                 # The save is certain, but an upload in flight may become durable before it.
                 if flying and upload_end <= now + TOLERANCE and not (coming and upload_end > coming_at):
                     flying = False
-                    copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                        1.0, upload_progress, 0.0, upload_end, 0.0,
-                    )  # fmt: skip
+                    copy_hours, puts, start, count, newest = add_copy(
+                        shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                    )
                 if coming and coming_at <= now:
                     coming = False
-                    copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                        1.0, coming_progress, 0.0, coming_at, 0.0,
-                    )  # fmt: skip
+                    copy_hours, puts, start, count, newest = add_copy(
+                        shelf, copy_hours, puts, start, count, newest, coming_progress, coming_at
+                    )
             elif phase in (DETECT, RENDEZVOUS):
                 outage += now - since
                 in_memory = not restoring
@@ -707,10 +595,9 @@ def fleet_runs(
                 if flying and elastic and members == 0:
                     # Nobody holds the rest of the upload.
                     if upload_end <= now + TOLERANCE:
-                        copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                            1.0, upload_progress, 0.0, upload_end, 0.0,
-                        )  # fmt: skip
+                        copy_hours, puts, start, count, newest = add_copy(
+                            shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                        )
                     flying = False
                 if elastic:
                     phase, phase_end = EMERGENCY, saved_at
@@ -719,10 +606,9 @@ def fleet_runs(
                 continue
             if in_memory or flying:
                 if flying and upload_end <= now + TOLERANCE:
-                    copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                        1.0, upload_progress, 0.0, upload_end, 0.0,
-                    )  # fmt: skip
+                    copy_hours, puts, start, count, newest = add_copy(
+                        shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                    )
                 flying = False
             lost += progress - newest
             progress = newest
@@ -745,24 +631,7 @@ def fleet_runs(
             if state[m] != REQUESTED:
                 billed += now - arrived_at[m]
                 cost += paid - spent[m]
-        copy_hours += count * now
-        storage = (
-            copy_hours * parameters[layout.GIB_HOUR_PRICE]
-            + puts * parameters[layout.PUT_PRICE]
-            + gets * parameters[layout.GET_PRICE]
-        )
-        out[layout.MAKESPAN, i] = now if finished else -now
-        out[layout.COST, i] = cost + storage
-        out[layout.INTERRUPTIONS, i] = interruptions
-        out[layout.LOST, i] = lost
-        out[layout.CHECKPOINT, i] = saving
-        out[layout.STARTUP, i] = starting
-        out[layout.WAITING, i] = waiting
-        out[layout.NOTICE_IDLE, i] = idle
-        out[layout.SLOWDOWN, i] = slowed
-        out[layout.REDUCED, i] = reduced
-        out[layout.OUTAGE, i] = outage
-        out[layout.RECLAIMED, i] = reclaimed
-        out[layout.STORAGE, i] = storage
-        out[layout.BILLED, i] = billed
-        out[layout.ON_DEMAND_HOURS, i] = 0.0
+        write_run(
+            out, i, parameters, finished, now, cost, billed, copy_hours + count * now, puts, gets, interruptions,
+            reclaimed, lost, saving, starting, waiting, idle, slowed, reduced, outage, 0.0,
+        )  # fmt: skip

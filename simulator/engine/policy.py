@@ -23,7 +23,7 @@ import numpy as np
 from simulator import policies
 from simulator.engine import layout
 from simulator.engine.compiled import helper, inlined, kernel
-from simulator.engine.copies import add_copies, place
+from simulator.engine.copies import add_copies, add_copy, place
 from simulator.engine.fates import lifetime_hours, price_integral, wait_hours
 from simulator.engine.layout import TOLERANCE
 from simulator.engine.outcome import write_run
@@ -92,6 +92,7 @@ def policy_runs(
     first, first_time, cycle, cycle_time = schedule(interval, stall, persist, 1.0, full, 0.0)
     tracked = corruption > 0.0
     ring, good = np.empty(keep if tracked else 1), np.empty(keep if tracked else 1, np.bool_)
+    shelf = (ring, good, tracked, keep)
     node, one = np.uint64(0), np.uint64(1)
     for i in range(begin, end):
         run = np.uint64(first_run + i)
@@ -140,8 +141,8 @@ def policy_runs(
                     finished = True
                     break
                 if phase == HANDOVER:
-                    copy_hours, puts, start, count, newest = add_copies(
-                        ring, good, tracked, start, count, keep, copy_hours, puts, newest, 1.0, progress, 0.0, now, 0.0
+                    copy_hours, puts, start, count, newest = add_copy(
+                        shelf, copy_hours, puts, start, count, newest, progress, now
                     )
                     phase, phase_end = TRAINING, now + (work - progress)
                     deciding = True
@@ -201,7 +202,7 @@ def policy_runs(
                             upload_end = now - within + final
                         upload_progress = progress + first + durable * cycle
                         copy_hours, puts, start, count, newest = add_copies(
-                            ring, good, tracked, start, count, keep, copy_hours, puts, newest, durable,
+                            shelf, copy_hours, puts, start, count, newest, durable,
                             progress + first, cycle, begun + first_time + final, cycle_time,
                         )  # fmt: skip
                         progress += made
@@ -215,10 +216,9 @@ def policy_runs(
                         arrives_later = flying and acted and upload_end <= last_moment + TOLERANCE
                         if arrives_later and (finished or upload_end <= saved_at):
                             arrives_later = False
-                            copy_hours, puts, start, count, newest = add_copies(
-                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                                1.0, upload_progress, 0.0, upload_end, 0.0,
-                            )  # fmt: skip
+                            copy_hours, puts, start, count, newest = add_copy(
+                                shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                            )
                         if finished:
                             now = last_moment
                             puts += 1
@@ -226,15 +226,13 @@ def policy_runs(
                         if acted:
                             idle += reclaim_at - now
                             if made > TOLERANCE:
-                                copy_hours, puts, start, count, newest = add_copies(
-                                    ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                                    1.0, progress, 0.0, saved_at, 0.0,
-                                )  # fmt: skip
+                                copy_hours, puts, start, count, newest = add_copy(
+                                    shelf, copy_hours, puts, start, count, newest, progress, saved_at
+                                )
                         if arrives_later:
-                            copy_hours, puts, start, count, newest = add_copies(
-                                ring, good, tracked, start, count, keep, copy_hours, puts, newest,
-                                1.0, upload_progress, 0.0, upload_end, 0.0,
-                            )  # fmt: skip
+                            copy_hours, puts, start, count, newest = add_copy(
+                                shelf, copy_hours, puts, start, count, newest, upload_progress, upload_end
+                            )
                     now, notice_at = reclaim_at, math.inf
                     market_changes = True
 

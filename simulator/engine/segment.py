@@ -59,3 +59,12 @@ def locate(x, limit, stall, persist, rate, slow_rate, pending, first, first_time
     upload = min(max(within - stall, 0.0), persist)
     progress = first + index * cycle + slow_rate * upload + rate * max(within - stall - persist, 0.0)
     return index + 1.0, within, progress, index * stall + min(within, stall), pending + index * persist + upload
+
+
+@inlined
+def whole(limit, done_at, clear_at, stall, persist, pending):
+    """A segment to the work's end: (hours stalled, hours of training, hours of upload while training)."""
+    if limit < 1.0:
+        return 0.0, done_at, min(pending, done_at)
+    last = clear_at - persist
+    return limit * stall, done_at - limit * stall, pending + (limit - 1.0) * persist + min(done_at - last, persist)

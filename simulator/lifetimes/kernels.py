@@ -2,7 +2,7 @@
 
 Every function takes and returns plain floats, calls only `math` (and array indexing where it says so) and calls no
 other function of this module: the reference engine calls it as it stands, the fast engine compiles it unchanged
-(`simulator.lifetimes.compiled`).  Ages and lifetimes in hours; a cumulative hazard has no unit.
+(`simulator.engine.fates`).  Ages and lifetimes in hours; a cumulative hazard has no unit.
 
 Sampling, everywhere: a lifetime is ``inverse(h)`` at h = E = −ln U, E unit exponential.  Correlated loss
 (h = E·(1 + (nodes − 1)·bulk)) and an uncertain rate (h = E / factor) only rescale h.

@@ -240,25 +240,26 @@ def test_a_trace_seen_from_a_random_moment() -> None:
 
 def test_packed_lifetimes_drawn_by_compiled_code_are_the_same_lifetimes() -> None:
     """The fast engine's draws equal the reference's to 1e-13, for every distribution and wait."""
-    from simulator.lifetimes import compiled
+    from simulator.engine.fates import lifetime_hours, wait_hours
 
     draws = [*np.random.default_rng(11).exponential(size=200).tolist(), 0.0, 1e-300, 37.0, 500.0]
     for lifetime in ALL:
         kind, params = lifetime.packed()
         for h in draws:
-            assert compiled.lifetime_inverse(kind, params, h) == pytest.approx(
+            assert lifetime_hours(kind, params, h, 0.0) == pytest.approx(
                 lifetime.inverse_cumulative_hazard(h), rel=1e-13
             )
     kind, params = TRACE.packed()
     assert kind == kernels.TRACE
     for now in np.random.default_rng(12).uniform(0, 1e4, 200):
-        assert compiled.trace_wait(now, params) == TRACE.wait_hours(now)
-        assert compiled.trace_lifetime(now, params) == TRACE.lifetime_hours(now)
+        assert wait_hours(kernels.PROVISION_CONSTANT, np.zeros(1), 0.5, kind, params, now) == TRACE.wait_hours(now)
+        assert lifetime_hours(kind, params, 0.0, now) == TRACE.lifetime_hours(now)
     waits: list[Provision] = [ConstantProvision(0.1), ExponentialProvision(0.5), EmpiricalProvision.from_waits([1, 3])]
+    never = Exponential(0.0).packed()
     for wait in waits:
         kind, params = wait.packed()
         for u in (1e-16, 0.25, 0.5, 0.500001, 1 - 1e-16):
-            assert compiled.provision_wait(kind, params, u) == pytest.approx(wait.wait_hours(u), rel=1e-15)
+            assert wait_hours(kind, params, u, *never, 0.0) == pytest.approx(wait.wait_hours(u), rel=1e-15)
 
 
 def test_measured_waits_are_drawn_with_their_frequencies() -> None:
