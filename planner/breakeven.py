@@ -18,14 +18,14 @@ from simulator.simulate import simulate
 from simulator.spec import PriceSeries, Spec
 
 MOST_RUNS = 300
-FEWEST_RUNS = 8
+FEWEST_RUNS = 4
 INTERRUPTIONS = 20_000
 """Simulated interruptions per rate and interval: many runs at low rates, few (long ones) at high rates."""
 GRID = 2.0 ** (1.0 / 4.0)
 """Ratio of neighbouring rates."""
-LONGEST = 10.0
+LONGEST = 30.0
 """A job that takes this many times its work is given up: no rate up to there makes spot dearer."""
-_HOPELESS = 2.0
+_HOPELESS = 1.2
 """A single run that takes this many times more than that is enough to give a rate up."""
 _MOST_DOUBLINGS = 16
 

@@ -156,7 +156,7 @@ NO_REFUND: dict[str, Any] = {
 def test_at_the_break_even_rate_spot_costs_what_on_demand_costs() -> None:
     """Simulated anew at the reported rate with its own best interval, cost is within 2 % of on-demand.
 
-    The rate comes from at least 8 runs of thousands of interruptions each, interpolated on a grid of 19 % steps.
+    The rate comes from at least 4 runs of thousands of interruptions each, interpolated on a grid of 19 % steps.
     """
     candidate = one_candidate(NO_REFUND)
     rate = BreakEven().rate_per_hour(candidate)
