@@ -280,16 +280,19 @@ def policy_runs(
 
             ticks = np.floor((now + TOLERANCE) / step) + 1.0
             available = up and (current == SPOT or not announced)
+            # What the policy would want once the save is done that leaving an on-demand node takes.
+            unsaved = current == ON_DEMAND and progress > newest + TOLERANCE
+            asked = now + final if unsaved else now
             choice = _decide(
-                policy, now * SECONDS, progress * SECONDS, (phase_end - now if phase == STARTUP else 0.0) * SECONDS,
+                policy, asked * SECONDS, progress * SECONDS, (phase_end - now if phase == STARTUP else 0.0) * SECONDS,
                 current, available, work * SECONDS, deadline * SECONDS, startup * SECONDS, step * SECONDS,
             )  # fmt: skip
             if choice == current:
                 continue
+            if unsaved:
+                phase, phase_end = HANDOVER, now + final
+                continue
             if current == ON_DEMAND:
-                if progress > newest + TOLERANCE:
-                    phase, phase_end = HANDOVER, now + final
-                    continue
                 billed += now - hired_at
                 on_demand_hours += now - hired_at
                 cost += on_demand_price * (now - hired_at)

@@ -10,7 +10,8 @@ its answers mean in continuous time with checkpoints:
 - d is `startup`; r is what is left of the startup that is going on.  The deadline that decisions look at is earlier by
   the final checkpoint (stall + persist), because the job is done when its result is durable.
 - On-demand nodes are never reclaimed, need no provision, and make no periodic checkpoints.  When a policy leaves one,
-  the state is saved first (stall + persist, checkpoint time, on-demand price); then the decision is taken anew.
+  the state is saved first (stall + persist, checkpoint time, on-demand price); then the decision is taken anew.  So
+  the policy is asked about the moment at which that save would be done.
 - A spot node that a policy gives up is billed (no refund: the provider did not take it).
 
 Progress that was not durable at a loss is rolled back, which the rules were not made for: their safety net is no
@@ -106,9 +107,13 @@ class PolicyJob(RigidJob):
         self.ticks_done = math.floor((self.now + TOLERANCE_HOURS) / self.spec.decision_hours) + 1
         available = self.node.is_up and (self.current == SPOT or not self.fates.under_notice(self.node))
         overhead_left = self.phase_ends - self.now if self.phase is Phase.STARTUP else 0.0
+        # Leaving an on-demand node means saving first: asked is what the policy would want once that is done.  Asked
+        # about now, it would save again and again, each time too late to leave.
+        unsaved = self.current == ON_DEMAND and not self.copies.is_saved(self.progress)
+        save = self.spec.stall_hours + self.spec.persist_hours if unsaved else 0.0
         choice = decide(
             self.policy,
-            self.now * SECONDS,
+            (self.now + save) * SECONDS,
             self.progress * SECONDS,
             overhead_left * SECONDS,
             self.current,
@@ -120,9 +125,9 @@ class PolicyJob(RigidJob):
         )
         if choice == self.current:
             return
-        if self.current == ON_DEMAND and not self.copies.is_saved(self.progress):
+        if unsaved:
             self.handing_over = True
-            self.enter(Phase.STALL, self.spec.stall_hours + self.spec.persist_hours)
+            self.enter(Phase.STALL, save)
         else:
             self._leave()
             self._hire(choice)

@@ -175,6 +175,31 @@ def test_leaving_on_demand_saves_first() -> None:
     assert result.makespan_hours <= 8.6
 
 
+@pytest.mark.parametrize("policy", ["greedy", "uniform-progress"])
+def test_the_save_before_leaving_on_demand_is_no_trap(policy: str) -> None:
+    """Capacity comes after six minutes, when an on-demand node runs already: it is left for spot, once, not saved on
+    and on because each save makes the job late for leaving.
+
+    Nearly all hours are spot hours; a policy that never left would pay three times as much.
+    """
+    spec = Spec(
+        work_hours=100.0,
+        deadline_hours=115.0,
+        policy=policy,
+        interval_hours=0.5,
+        stall_hours=20 / 3600,
+        persist_hours=60 / 3600,
+        startup_hours=300 / 3600,
+        lifetime=Exponential(0.05),
+        provision=ConstantProvision(0.1),
+        price=PriceSeries.constant(8.0),
+        on_demand_usd_per_hour=24.0,
+    )
+    runs = simulate(spec, runs=500, seed=3)
+    assert float(runs.on_demand_hours.mean()) < 0.1 * float(runs.makespan_hours.mean())
+    assert float(runs.cost_usd.mean()) < 0.5 * 24.0 * 100.0
+
+
 def test_policies_meet_a_deadline_that_spot_alone_misses() -> None:
     """A tight deadline on a bad market: spot-only misses it mostly, uniform progress and greedy seldom.
 
