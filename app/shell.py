@@ -52,6 +52,7 @@ def show(name: str) -> None:
     """The page `name` with everything around it."""
     module = import_module(f"app.screens.{name}")
     held = state.chosen()
+    held.is_new_page = held.page != name
     link: Link | None = None
     wrong: PlannerError | None = None
     try:
@@ -59,6 +60,7 @@ def show(name: str) -> None:
     except PlannerError as error:
         wrong = error
     sidebar(held, link)
+    held.page = name
     _corrections(held)
     state.write_url()
     if name in WITHOUT_PLAN:

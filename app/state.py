@@ -46,6 +46,10 @@ class Chosen:
     """What the URL was last set to."""
     version: int = 0
     """Part of each input's name: inputs start afresh when the query is replaced as a whole."""
+    page: str = ""
+    """The page whose inputs were drawn last, ..."""
+    is_new_page: bool = True
+    """... and whether this run draws another one: Streamlit makes every input anew there, and empty."""
     session: str = field(default_factory=lambda: uuid4().hex)
     """Tells this session's results from others' where they rest on what only this session has."""
 
@@ -119,7 +123,7 @@ def held_input(widget: str, value: Any, write: Callable[[Any], None]) -> Callabl
 
     `write` must make no call of Streamlit's.
     """
-    if widget not in st.session_state or st.session_state[widget] != value:
+    if chosen().is_new_page or widget not in st.session_state or st.session_state[widget] != value:
         st.session_state[widget] = value
 
     def callback() -> None:

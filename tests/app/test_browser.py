@@ -136,10 +136,14 @@ def test_the_plan_survives_walking_through_the_pages(visit: Callable[..., Visito
     for _, title, _ in PAGES[1:]:
         visitor.page.get_by_role("link", name=title, exact=False).first.click()
         expect(visitor.page).to_have_url(re.compile(rf"/{title.lower()}\?.*work-hours=77"))
+        # Inputs are made anew on each page.
+        expect(visitor.page.get_by_label("Work (hours)", exact=True).last).to_have_value("77")
         visitor.settle()
     visitor.page.get_by_role("link", name="Plan").first.click()
-    visitor.settle()
-    assert visitor.page.get_by_label("Work (hours)", exact=True).input_value() == "77"
+    expect(visitor.page.locator("h1").first).to_contain_text("Rent p4d.24xlarge")
+    expect(visitor.page.get_by_label("Work (hours)", exact=True).last).to_have_value("77")
+    slider = visitor.page.get_by_role("slider", name="Notices that are acted on")
+    expect(slider.last).to_have_attribute("aria-valuetext", "0.95")
 
 
 def test_long_work_can_be_stopped_and_the_page_stays_usable(visit: Callable[..., Visitor]) -> None:
