@@ -26,7 +26,14 @@ class Fleet:
     def __init__(self, folder: Path, script: str, extra: tuple[str, ...], **sections: Any) -> None:
         example(script)  # the library is imported here, once, and not by every process
         self.folder, self.script, self.extra, self.launches = folder, script, extra, 0
-        self.config = write_config(folder, data={"ledger": True, "randomness": "per-sample"}, **sections)
+        self.config = write_config(
+            folder,
+            data={"ledger": True, "randomness": "per-sample"},
+            # A machine with other work must not make an emergency save late.
+            notices={"notice_seconds": 120, "emergency_budget_seconds": 100},
+            torchrun={"shutdown_timeout_seconds": 120, "process_group_timeout_seconds": 150},
+            **sections,
+        )
 
     def launch(self, ranks: int, **options: Any) -> list[Any]:
         self.launches += 1
@@ -35,7 +42,7 @@ class Fleet:
         options = {"steps": STEPS, "script": self.script, "extra": extra, "nodes": "1:2", **options}
         gc.freeze()  # the library's objects stay shared: a collection in a rank would copy their pages
         try:
-            return fork_ranks(ranks, train_rank, ranks, store, self.config, options)
+            return fork_ranks(ranks, train_rank, ranks, store, self.config, options, timeout_seconds=150)
         finally:
             gc.unfreeze()
 
