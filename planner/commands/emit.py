@@ -50,5 +50,6 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     if parameters["as_json"]:
         click.echo(to_json({"schema_version": SCHEMA_VERSION, "files": [str(path) for path in written]}))
     else:
-        render.paragraph(render.console(), f"Wrote {' and '.join(str(path) for path in written)}.")
+        names = ", ".join(path.name for path in written)
+        render.paragraph(render.console(), f"Wrote {names} into {parameters['output']}.")
     return EXIT_DONE

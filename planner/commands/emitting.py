@@ -58,7 +58,7 @@ def emit_found(
         from planner.emit.plan import emit_plan, plan_of
 
         written = emit_plan(plan_of(best, (*stated, *best.completed.assumptions), settings), folder, targets=targets)
-        said.append(f"Wrote {' and '.join(str(path) for path in written)} for {best.offer.place}.")
+        said.append(f"Wrote {', '.join(path.name for path in written)} for {best.offer.place} into {folder}.")
     if every is not None:
         from planner.emit.many import emit_each
 
