@@ -24,6 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 expect.set_options(timeout=WAIT_MS)
 PICTURES = ROOT / "build" / "screenshots"
 LINK = "instance=p4d.24xlarge&work-hours=100&checkpoint-gib=50&runs=2000"
+_HEADINGS = {
+    "Compare": "Compare places",
+    "Understand": "Understand the plan",
+    "Assumptions": "Assumptions",
+    "Export": "Take it home",
+    "Runs": "Runs",
+}
 EVIL = "<img src=x onerror=alert(1)> **bold**"
 
 
@@ -136,6 +143,8 @@ def test_the_plan_survives_walking_through_the_pages(visit: Callable[..., Visito
     for _, title, _ in PAGES[1:]:
         visitor.page.get_by_role("link", name=title, exact=False).first.click()
         expect(visitor.page).to_have_url(re.compile(rf"/{title.lower()}\?.*work-hours=77"))
+        expect(visitor.page.locator("h1").last).to_contain_text(_HEADINGS[title])
+        visitor.settle()
         # Inputs are made anew on each page.
         expect(visitor.page.get_by_label("Work (hours)", exact=True).last).to_have_value("77")
         visitor.settle()
