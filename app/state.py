@@ -22,11 +22,11 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from harness.errors import SpotPlannerError
 from planner.catalogue import Catalogue, load_catalogue
 from planner.views.link import Correction, Link, Query, changed, resolve, with_assumption
 from planner.views.market import Live
 from planner.views.plan import BUNDLED
+from planner.views.sentences import PlannerError
 from planner.views.upload import scenario_query
 
 _CHOSEN = "chosen"
@@ -40,7 +40,7 @@ class Chosen:
     query: Query | None = None
     """None until the URL has been read."""
     corrections: tuple[Correction, ...] = ()
-    refused: SpotPlannerError | None = None
+    refused: PlannerError | None = None
     """Why an uploaded scenario was not taken."""
     written: Query | None = None
     """What the URL was last set to."""
@@ -86,7 +86,7 @@ class Chosen:
         """Take over a scenario file; where it cannot be used, everything stays and `refused` says why."""
         try:
             self.replace(scenario_query(name, data))
-        except SpotPlannerError as error:
+        except PlannerError as error:
             self.refused = error
 
     def start_over(self) -> None:
