@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -25,14 +26,14 @@ PAGES = (
     ("export", "Export", ":material/download:"),
     ("runs", "Runs", ":material/monitor_heart:"),
 )
-ICON = Path(__file__).with_name("icon.png")
-"""A file of ours: Streamlit would fetch a named icon for the browser's tab from the internet."""
+ICON = "data:image/png;base64," + b64encode(Path(__file__).with_name("icon.png").read_bytes()).decode()
+"""In the page itself: Streamlit would fetch a named icon from the internet, and forgets a file's with the session."""
 WITHOUT_PLAN = frozenset({"runs"})
 
 
 def run() -> None:
     """One run of the script."""
-    st.set_page_config(page_title="Spot planner", page_icon=str(ICON), layout="wide")
+    st.set_page_config(page_title="Spot planner", page_icon=ICON, layout="wide")
     pages = [
         st.Page(_page(name), title=title, icon=icon, url_path=name, default=name == "plan")
         for name, title, icon in PAGES
