@@ -108,7 +108,7 @@ def judged(place: Path, *options: str) -> Verdict:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_silent_link_changes_nothing(tmp_path: Path) -> None:
-    """A rigid fleet: the others notice by the process group's timeout, and whoever was cut off changes nothing any more.
+    """A rigid fleet: the others notice by the process group's timeout, and what was cut off changes nothing any more.
 
     As root the link is cut between network namespaces, else the node is stopped.
     """
