@@ -23,7 +23,8 @@ def figure_block(title: str, chart: Drawing, table: pd.DataFrame, *, name: str, 
         st.dataframe(table, hide_index=True, alt=f"Numbers of the chart “{title}”.", key=f"table-{name}")
         st.download_button(
             "Download CSV",
-            table.to_csv(index=False),
+            # Made on the click: a file that waits for one is gone with the next answer, and the browser complains.
+            lambda: table.to_csv(index=False),
             file_name=f"{name}.csv",
             mime="text/csv",
             key=f"csv-{name}",

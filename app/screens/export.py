@@ -55,7 +55,11 @@ def draw(plan: Plan) -> None:
     name = st.selectbox("Chart", list(tables), key="export-table", format_func=_in_words)
     table = tables[name or next(iter(tables))]
     st.download_button(
-        f"Download {name}.csv", table.to_csv(index=False), file_name=f"{name}.csv", mime="text/csv", on_click="ignore"
+        f"Download {name}.csv",
+        lambda: table.to_csv(index=False),
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        on_click="ignore",
     )
     st.dataframe(table, hide_index=True, alt=f"Numbers of the chart {name}.", height=240)
     st.header("Figures", anchor=False)

@@ -191,6 +191,9 @@ def test_a_downloaded_config_runs(visit: Callable[..., Visitor], tmp_path: Path)
     config = tmp_path / "harness.yaml"
     arriving.value.save_as(config)
     assert yaml.safe_load(config.read_text(encoding="utf-8"))["run_id"] == "downloaded"
+    with visitor.page.expect_download() as arriving:
+        visitor.page.get_by_role("button", name=re.compile(r"^Download .*\.csv$")).click()
+    assert len(arriving.value.path().read_text(encoding="utf-8").splitlines()) > 2
     small = "--steps 6 --batch 4 --context 16 --channels 16 --layers 1 --heads 2 --corpus-bytes 100000"
     outcome = tmp_path / "result.json"
     done = subprocess.run(
