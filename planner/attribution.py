@@ -31,7 +31,6 @@ from planner.evaluate import priced
 from planner.plan_spec import PlannedScenario
 from planner.profile import BYTES_PER_GIB
 from planner.telemetry_runs import MeasuredRun, between_attempts_seconds, work_between_saves_seconds
-from simulator.engine import supports
 from simulator.lifetimes import Exponential, TraceReplay
 from simulator.provision import ConstantProvision
 from simulator.simulate import simulate
@@ -40,7 +39,6 @@ from simulator.statistics import Summary, summarize
 
 TOTALS = ("cost_usd", "makespan_hours", "goodput")
 REFUND = "first_hour_refund"
-_SLOW_RUNS = 100
 _MOST_INTERRUPTIONS = 3_000.0
 """Expected per run; beyond, a swap is not simulated: it would take minutes to say that nothing gets done."""
 
@@ -131,8 +129,7 @@ class Attribution:
 
 def run_plan(completed: Completed, spec: Spec, runs: int, *, spot_usd_per_hour: float | None = None) -> Simulated:
     """`spec` simulated with the scenario's prices and seed.  KeyboardInterrupt after Ctrl-C."""
-    count = runs if supports(spec) else min(runs, _SLOW_RUNS)
-    found = simulate(spec, runs=count, seed=completed.seed)
+    found = simulate(spec, runs=runs, seed=completed.seed)
     if not found.complete:
         raise KeyboardInterrupt
     price = completed["market.spot_usd_per_hour"] if spot_usd_per_hour is None else spot_usd_per_hour

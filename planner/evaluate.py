@@ -29,7 +29,6 @@ from planner.draft_market import UNKNOWN_RATE, UNKNOWN_SOURCE
 from planner.interval_search import (
     ENOUGH_INTERRUPTIONS,
     FEWEST_RUNS,
-    SLOW_SWEEP_RUNS,
     SWEEP_RUNS,
     Effort,
     Say,
@@ -46,7 +45,6 @@ from simulator.simulate import simulate
 from simulator.spec import PriceSeries, Spec
 
 __all__ = [
-    "SLOW_SWEEP_RUNS",
     "SWEEP_RUNS",
     "Candidate",
     "Effort",

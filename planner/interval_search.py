@@ -11,7 +11,6 @@ from harness.errors import InvalidInputError
 from planner.bill import Extras
 from planner.candidate import Interval, priced
 from planner.completed import SECONDS_PER_HOUR, Completed
-from simulator.engine import supports
 from simulator.runs import Runs
 from simulator.simulate import simulate
 from simulator.spec import SHORTEST_INTERVAL_HOURS, PriceSeries, Spec
@@ -19,8 +18,6 @@ from simulator.sweep import mean_time_between_interruptions_hours, sweep
 
 SWEEP_RUNS = 4_000
 """Runs per interval while the interval is looked for; the answer itself uses the scenario's runs."""
-SLOW_SWEEP_RUNS = 60
-"""The same where only the reference engine knows the scenario's rules."""
 
 
 Say = Callable[[int, int], None]
@@ -86,9 +83,12 @@ def find_interval(
             usd_per_1000_puts=0.0,
             usd_per_1000_gets=0.0,
         )
-    most = effort.sweep_runs if supports(spec) else SLOW_SWEEP_RUNS
     found = sweep(
-        searched, runs=min(runs, most), seed=completed.seed, tolerance=effort.tolerance, progress=_quietly(tick)
+        searched,
+        runs=min(runs, effort.sweep_runs),
+        seed=completed.seed,
+        tolerance=effort.tolerance,
+        progress=_quietly(tick),
     )
     if not found.complete:
         raise KeyboardInterrupt

@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 
 from planner import render
 from planner.bill import Extras
-from planner.evaluate import SLOW_SWEEP_RUNS, SWEEP_RUNS, Candidate, Effort, Tick, evaluate
+from planner.evaluate import SWEEP_RUNS, Candidate, Effort, Tick, evaluate
 from planner.places import Rejected
 from planner.ranking import Objective, best_of, if_real, ranked, ties
 from planner.recommend import warnings_about
 from planner.selection import Wanted, select
 from planner.views.link import Link
-from simulator.engine import supports
 from simulator.spec import PriceSeries, Spec
 from simulator.sweep import Sweep, sweep
 
@@ -90,18 +89,16 @@ def _known_curve(best: Candidate) -> Sweep | None:
     same = dataclasses.replace(
         found.spec, interval_hours=spec.interval_hours, on_demand_usd_per_hour=spec.on_demand_usd_per_hour
     )
-    return found if same == spec and found.runs == _curve_runs(best, spec) else None
+    return found if same == spec and found.runs == _curve_runs(best) else None
 
 
 def _new_curve(best: Candidate, say: Say | None) -> Sweep:
     spec = billed(best)
-    return sweep(
-        spec, runs=_curve_runs(best, spec), seed=best.completed.seed, progress=_saying(say, "trying intervals")
-    )
+    return sweep(spec, runs=_curve_runs(best), seed=best.completed.seed, progress=_saying(say, "trying intervals"))
 
 
-def _curve_runs(best: Candidate, spec: Spec) -> int:
-    return min(best.completed.runs, SWEEP_RUNS if supports(spec) else SLOW_SWEEP_RUNS)
+def _curve_runs(best: Candidate) -> int:
+    return min(best.completed.runs, SWEEP_RUNS)
 
 
 def minimised(objective: Objective) -> str:
