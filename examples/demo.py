@@ -33,6 +33,7 @@ from typing import Any
 
 import yaml
 
+from harness.chaos.network import free_port
 from harness.config import RunConfig, load_run_config
 from harness.errors import (
     EXIT_BUG,
@@ -274,12 +275,6 @@ def expect(what: str, codes: list[int], wanted: int) -> None:
 def write_config(config: RunConfig, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def free_decade() -> int:

@@ -15,7 +15,8 @@ import yaml
 from playwright.sync_api import Browser, expect
 
 from app.shell import PAGES
-from tests.app.browser_support import WAIT_MS, Visitor, chromium, dashboard, free_port, require_chromium
+from harness.chaos.network import free_port
+from tests.app.browser_support import WAIT_MS, Visitor, chromium, dashboard, require_chromium
 from tests.app.test_run_folders import events
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 from harness.__main__ import main
 from harness.agreement import MAX_EVERY_STEPS, Agreement, every_steps
+from harness.chaos.network import free_port
 from harness.clock import FakeClock, SystemClock
 from harness.config import NoticesConfig, load_run_config
 from harness.errors import ExternalServiceError, InvalidInputError
@@ -31,12 +32,6 @@ from harness.processes import descendants, elastic_agent_pid, is_running, kill_t
 from harness.status import Status, build_status, read_status, write_status
 from harness.validation import parse
 from tests.harness.run_support import SMALL, TRAIN, train, write_config
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def status(state: Any, **fields: Any) -> Status:
