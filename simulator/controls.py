@@ -24,6 +24,7 @@ from simulator.lifetimes import Exponential, TraceReplay
 from simulator.provision import ConstantProvision
 from simulator.runs import Runs
 from simulator.spec import PriceSeries, Spec
+from simulator.statistics import mean_and_error
 from simulator.uncertainty import hazard_factors
 
 _FEWEST_RUNS = 200
@@ -57,15 +58,13 @@ class Controls:
 
     def estimate(self, values: Floats) -> Estimate:
         """The mean of `values`, which must come from the same runs."""
-        n = values.size
-        mean = float(values.mean())
-        error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+        mean, error = mean_and_error(values)
         if self._basis is None or error == 0.0:
             return Estimate(mean, error, 1.0)
         # Centred, so that differences of nearly equal costs do not lose digits.
         coefficients = self._inverse @ (self._basis.T @ (values - mean))
         residuals = (values - mean) - self._basis @ coefficients
-        freedom = n - self._basis.shape[1]
+        freedom = values.size - self._basis.shape[1]
         # Var of the intercept: residual variance × its entry of (XᵀX)⁻¹, which exceeds 1/n by the controls' own luck.
         adjusted = math.sqrt(float(residuals @ residuals) / freedom * float(self._inverse[0, 0]))
         if adjusted >= error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TypeGuard
 
 from harness.errors import InvalidInputError, did_you_mean
@@ -152,6 +152,15 @@ class Spec:
         """
         return 1.0 + (self.nodes - 1) * self.bulk
 
+    def with_interval(self, interval_hours: float) -> Spec:
+        """The same job at another interval: `dataclasses.replace`, but only what changes is checked again."""
+        _interval(interval_hours)
+        changed = object.__new__(Spec)
+        for read, write in _SLOTS:
+            write(changed, read(self))
+        object.__setattr__(changed, "interval_hours", interval_hours)
+        return changed
+
     def __post_init__(self) -> None:
         self._check_job_and_fleet()
         self._check_money_and_times()
@@ -191,12 +200,7 @@ class Spec:
             "usd_per_1000_gets",
         ):
             _finite(name, getattr(self, name))
-        _require(
-            _is_number(self.interval_hours) and self.interval_hours >= SHORTEST_INTERVAL_HOURS,
-            "interval_hours",
-            self.interval_hours,
-            f"a duration of at least {SHORTEST_INTERVAL_HOURS * 3600:g} s (infinite: only the final checkpoint)",
-        )
+        _interval(self.interval_hours)
         for name in ("bulk", "notice_success", "corruption"):
             value = getattr(self, name)
             _require(_is_number(value) and 0.0 <= value <= 1.0, name, value, "a probability between 0 and 1")
@@ -226,6 +230,19 @@ class Spec:
             )
 
 
+_SLOTS = tuple((Spec.__dict__[entry.name].__get__, Spec.__dict__[entry.name].__set__) for entry in fields(Spec))
+"""How each field is read and written: a search changes the interval of a spec dozens of times for every candidate."""
+
+
+def _interval(value: object) -> None:
+    _require(
+        _is_number(value) and value >= SHORTEST_INTERVAL_HOURS,
+        "interval_hours",
+        value,
+        f"a duration of at least {SHORTEST_INTERVAL_HOURS * 3600:g} s (infinite: only the final checkpoint)",
+    )
+
+
 def _finite(name: str, value: object, *, above_zero: bool = False) -> None:
     ok = _is_number(value) and math.isfinite(value) and (value > 0.0 if above_zero else value >= 0.0)
     _require(ok, name, value, f"a finite number {'> 0' if above_zero else '>= 0'}")
@@ -237,6 +254,8 @@ def _whole(name: str, value: object, low: int, high: int, high_name: str | None 
 
 def is_whole(value: object, low: int, high: int) -> bool:
     """Whether `value` is a whole number (NumPy's too; a truth value is none) from `low` to `high`."""
+    if type(value) is int:  # nearly always, and much faster to see than to ask an abstract class
+        return low <= value <= high
     return not isinstance(value, bool) and isinstance(value, numbers.Integral) and low <= int(value) <= high
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -186,7 +186,7 @@ class _Search:
         """Simulate `interval` unless that is done; all runs even where a pilot sees no hope if `whole`."""
         if interval in self.points or (interval in self.far and not (whole and self.far[interval] < math.inf)):
             return
-        spec = replace(self.spec, interval_hours=interval)
+        spec = self.spec.with_interval(interval)
         try:
             parts = self._in_parts(spec, whole)
         except InvalidInputError as refusal:

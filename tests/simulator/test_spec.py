@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -107,3 +108,13 @@ def test_numpy_scalars_are_numbers() -> None:
     assert spec.is_elastic
     assert spec.marginal_hazard_divisor == pytest.approx(1.3)
     assert not Spec(work_hours=1.0, nodes=4).is_elastic
+
+
+def test_another_interval_is_the_same_spec_otherwise() -> None:
+    """`with_interval` is `dataclasses.replace` for the interval, and refuses what the constructor refuses."""
+    spec = Spec(work_hours=10.0, nodes=4, min_nodes=2, lifetime=Weibull(0.7, 3.0), interval_hours=0.5, stall_hours=0.1)
+    assert spec.with_interval(0.25) == dataclasses.replace(spec, interval_hours=0.25)
+    assert spec.interval_hours == 0.5
+    for wrong in (0.0, -1.0, math.nan, 1e-12, True):
+        with pytest.raises(InvalidInputError, match="interval_hours"):
+            spec.with_interval(wrong)

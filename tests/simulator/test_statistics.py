@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import InvalidInputError
-from simulator.statistics import summarize, wilson_interval
+from simulator.statistics import mean_and_error, quantiles, summarize, wilson_interval
 
 
 def test_summary_of_five_numbers() -> None:
@@ -21,6 +21,18 @@ def test_summary_of_five_numbers() -> None:
     expected = (1.2, 3.0, 7.6, 8.8, 9.76)
     assert (summary.p5, summary.p50, summary.p90, summary.p95, summary.p99) == pytest.approx(expected, rel=1e-14)
     assert list(summary.as_dict()) == ["mean", "standard_error", "p5", "p50", "p90", "p95", "p99"]
+
+
+def test_quantiles_and_errors_are_numpys() -> None:
+    """Quantiles to the last bit, whatever the size; the error to rounding."""
+    generator = np.random.default_rng(5)
+    probabilities = (0.0, 0.05, 0.3, 0.5, 0.9, 0.95, 0.99, 1.0)
+    for size in (1, 2, 3, 5, 20, 100, 101, 997):
+        sample = generator.exponential(size=size)
+        assert quantiles(sample, probabilities) == np.quantile(sample, probabilities, method="linear").tolist()
+        if size > 1:
+            expected = (sample.mean(), sample.std(ddof=1) / math.sqrt(size))
+            assert mean_and_error(sample) == pytest.approx(expected, rel=1e-13)
 
 
 def test_one_value_has_no_error_and_no_value_is_refused() -> None:
