@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -138,12 +139,14 @@ _PEER_LOSS_SIGNS = (
 )
 
 
+_SOURCE_PLACE = re.compile(r"\[/\S+:\d+\] ")
+
+
 def describe_peer_loss(error: BaseException) -> str:
-    """The first sentence of a backend's error, without the source file that it begins with."""
-    text = " ".join(str(error).split())
-    if text.startswith("[/"):
-        text = text.partition("] ")[2] or text
-    return text.partition(". This is typically")[0][:160]
+    """The first sentence of a backend's error, without the places in its source code (`[/…/pair.cc:538]`)."""
+    text = _SOURCE_PLACE.sub("", " ".join(str(error).split()))
+    text = text.partition(". This is typically")[0]
+    return text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
 
 
 def is_peer_loss(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.environment import choose_device
+from harness.environment import choose_device, describe_peer_loss
 from harness.errors import InvalidInputError
 
 
@@ -41,3 +41,12 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_device("auto", 0) == torch.device("cpu")
     with pytest.raises(InvalidInputError, match=r"device: got 'cuda', expected auto or cpu.*driver"):
         choose_device("cuda", 0)
+
+
+def test_what_is_said_of_a_lost_process_names_no_source_file() -> None:
+    """gloo's messages begin with the place in its source, also after one of ours; long ones are cut."""
+    gloo = "[/__w/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [10.0.0.2]:4711."
+    said = describe_peer_loss(RuntimeError(f"a rank did not take part: {gloo} This is typically a symptom"))
+    assert said == "a rank did not take part: Connection closed by peer [10.0.0.2]:4711"
+    cut = describe_peer_loss(RuntimeError("timed out " * 40))
+    assert cut == "timed out " * 20 + "…"
