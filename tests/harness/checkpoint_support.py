@@ -11,11 +11,12 @@ import random
 import signal
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from harness.clock import Clock
 from harness.config import RunConfig
 
 RUN_ID = "demo"
+_DUMP_STACKS = signal.SIGRTMIN
+"""No other: a run listens for several."""
 
 
 class RandomState:
@@ -150,11 +153,18 @@ def save_steps(config: RunConfig, *steps: int, **options: Any) -> dict[int, str]
     return prints
 
 
-def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeout_seconds: float = 60) -> list[Any]:
+def fork_ranks(
+    world_size: int,
+    work: Callable[..., Any],
+    *arguments: Any,
+    timeout_seconds: float = 60,
+    sign_of_life: Callable[[], object] | None = None,
+) -> list[Any]:
     """Run ``work(rank, *arguments)`` in processes forked from this one; their results by rank.
 
     A rank that died by SIGKILL gives ``"signal 9"``.  An exception in a rank fails the test with its traceback, another
-    end without an answer with its exit code and stderr, no end at all with the stacks of its threads.
+    end without an answer with its exit code and stderr, no end at all with the stacks of its threads.  With a
+    `sign_of_life` the time begins anew whenever its value has changed.
     """
     _warm_up()
     context = multiprocessing.get_context("fork")
@@ -162,11 +172,7 @@ def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeo
     stacks = tempfile.NamedTemporaryFile("r", suffix=".stacks")  # noqa: SIM115 - closed below
     for rank in range(world_size):
         receiving, sending = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_rank_main,
-            args=(rank, work, arguments, sending, stacks.name, timeout_seconds * 0.9),
-            daemon=True,
-        )
+        process = context.Process(target=_rank_main, args=(rank, work, arguments, sending, stacks.name), daemon=True)
         process.start()
         sending.close()
         pipes.append(receiving)
@@ -175,8 +181,12 @@ def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeo
     try:
         for receiving, process in zip(pipes, processes, strict=True):
             # Read before joining: a result larger than the pipe would keep the rank from ending.
-            if not receiving.poll(timeout_seconds):
-                raise AssertionError(f"a rank neither answered nor ended:\n{stacks.read()}")
+            before = None if sign_of_life is None else sign_of_life()
+            while not receiving.poll(timeout_seconds):
+                now = None if sign_of_life is None else sign_of_life()
+                if now == before:
+                    raise AssertionError(f"a rank neither answered nor ended:\n{_stacks_of(processes, stacks)}")
+                before = now
             try:
                 kind, value = pickle.loads(receiving.recv_bytes())
             except EOFError:
@@ -194,6 +204,16 @@ def fork_ranks(world_size: int, work: Callable[..., Any], *arguments: Any, timeo
     return results
 
 
+def _stacks_of(processes: Sequence[BaseProcess], written: IO[str]) -> str:
+    """What each rank that is still there is doing, in all of its threads."""
+    for process in processes:
+        if process.is_alive():
+            os.kill(process.pid or 0, _DUMP_STACKS)
+    for process in processes:
+        process.join(2.0)  # it does not end: this is the time that the dump may take
+    return written.read()
+
+
 def _how_it_ended(exit_code: int | None, stderr: str) -> str:
     """``"signal 9"`` for a SIGKILL, which is what the tests do to ranks; any other silent end fails the test."""
     if exit_code == -signal.SIGKILL:
@@ -209,13 +229,11 @@ def _warm_up() -> None:
         save_steps(make_config(Path(folder)), 1)
 
 
-def _rank_main(
-    rank: int, work: Callable[..., Any], arguments: tuple[Any, ...], sending: Any, stacks: str, late_seconds: float
-) -> None:
+def _rank_main(rank: int, work: Callable[..., Any], arguments: tuple[Any, ...], sending: Any, stacks: str) -> None:
     stderr = Path(stacks).open("a")  # noqa: SIM115 - open as long as we live
     os.dup2(stderr.fileno(), 2)
     faulthandler.enable(stderr)
-    faulthandler.dump_traceback_later(late_seconds, file=stderr)
+    faulthandler.register(_DUMP_STACKS, stderr)
     torch.set_num_threads(1)
     try:
         answer = ("value", work(rank, *arguments))

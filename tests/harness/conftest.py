@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """As `tmp_path`, in memory where there is such a file system: fsync is free there, however busy the disk.
+
+    For tests that kill processes: what a process has written outlives its SIGKILL, synced or not.
+    """
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-test-", dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import http.client
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -17,14 +18,14 @@ Fault = Literal[
     "stale-list",
 ]  # fmt: skip
 """``500``/``503``/``expired`` (credentials): refused before it reaches the store.  ``reset``: the connection breaks.
-``timeout``: no answer for `TIMEOUT_SECONDS`.  ``stall``: half of the answer's body, then nothing for as long.
+``timeout``: no answer until the client gives up.  ``stall``: half of the answer's body, then nothing until then.
 ``truncate``/``corrupt``: the answer's body is cut short, or a byte of it flipped.  ``corrupt-upload``: a byte of the
 request's body is flipped (moto takes it, whatever its checksum says).  ``lost-answer``: the store acts on the request,
 and the connection breaks before the answer arrives.  ``stale-list``: a list as it
 was when it was last asked for (nothing stale when it never was)."""
 
-TIMEOUT_SECONDS = 0.4
-"""For clients whose own read timeout is less."""
+LONGEST_SILENCE_SECONDS = 60.0
+"""Of a request that is not answered, for a client that would wait for ever."""
 
 Script = Callable[[str, str], Fault | None]
 """(method, path with query) → what happens to this request."""
@@ -48,7 +49,10 @@ class FaultProxy:
             delayed acknowledgement, 40 ms at every answer."""
 
             def _handle(self) -> None:
-                proxy.handle(self)
+                try:
+                    proxy.handle(self)
+                except ConnectionError:  # the client did not wait for its answer: it asks again
+                    self.close_connection = True
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 - http.server's names
 
@@ -75,7 +79,7 @@ class FaultProxy:
             self._break(request)
             return
         if fault == "timeout":
-            self._closing.wait(TIMEOUT_SECONDS)
+            self._wait_until_client_gives_up(request)
             self._break(request)
             return
         if fault == "corrupt-upload" and body:
@@ -90,7 +94,7 @@ class FaultProxy:
         elif fault in {"truncate", "stall"}:
             self._answer(request, status, headers, answer, send=answer[: len(answer) // 2])
             if fault == "stall":
-                self._closing.wait(TIMEOUT_SECONDS)
+                self._wait_until_client_gives_up(request)
             self._break(request)
         else:
             if fault == "corrupt" and answer:
@@ -127,8 +131,20 @@ class FaultProxy:
         if request.command != "HEAD":
             request.wfile.write(body if send is None else send)
 
+    def _wait_until_client_gives_up(self, request: BaseHTTPRequestHandler) -> None:
+        """However long its own read timeout is: the fault does not depend on how fast this machine is."""
+        request.connection.settimeout(0.05)
+        end = time.monotonic() + LONGEST_SILENCE_SECONDS
+        while not self._closing.is_set() and time.monotonic() < end:
+            try:
+                if not request.connection.recv(1, socket.MSG_PEEK):
+                    return
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+
     def _break(self, request: BaseHTTPRequestHandler) -> None:
-        request.wfile.flush()
         request.close_connection = True
         # Linger for no time: the peer gets a reset instead of an orderly end.
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -12,7 +12,7 @@ import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,15 @@ import pytest
 from harness.checkpoint import Progress
 from harness.checkpoint.faults import POINTS, installed, kill_at
 from tests.harness.checkpoint_support import Job, fork_ranks, make_config, single
+from tests.harness.soak_support import progress_printer
 
 STEPS_PER_ATTEMPT = 3
 LOST_STEPS_BOUND = 1
 """Every step is saved and waited for: at most the one whose save was under way is lost."""
 VARIANTS = (("kept", 1), ("gone", 1), ("kept", 2))
 """(the node's disk after the death, which time that the point is reached)."""
+STUCK_AFTER_SECONDS = 300
+"""Without a new line in the ledger, or another point reached: on a busy machine an attempt may take minutes in all."""
 
 
 class Ledger:
@@ -38,6 +41,10 @@ class Ledger:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, f"{what} {step}\n".encode())
         os.close(descriptor)
+
+    def length(self) -> int:
+        """Grows with every line: a sign of life."""
+        return self._path.stat().st_size if self._path.exists() else 0
 
     def last(self, what: str) -> int:
         """The highest step that was said of `what`; 0 when none was."""
@@ -88,12 +95,18 @@ def attempt(_: int, root: Path, prints: Mapping[int, str], point: str | None, oc
 
     if point is None:
         return run()
-    with installed(kill_at(point, occurrence)):
+    reached = itertools.count(1)
+    with installed(lambda _: ledger.say("reached", next(reached))), installed(kill_at(point, occurrence)):
         return run()
 
 
-def soak(root: Path, runs: int, variants: tuple[tuple[str, int], ...]) -> tuple[Counter[str], Counter[str]]:
-    """(deaths by point, attempts that outlived theirs by point) over `runs` runs."""
+def soak(
+    root: Path,
+    runs: int,
+    variants: tuple[tuple[str, int], ...],
+    tell: Callable[[Counter[str], Counter[str]], None] = lambda *_: None,
+) -> tuple[Counter[str], Counter[str]]:
+    """(deaths by point, attempts that outlived theirs by point) over `runs` runs; `tell` gets both after each run."""
     schedule = list(itertools.product(variants, POINTS))
     prints = uninterrupted(STEPS_PER_ATTEMPT * (len(schedule) + 2))
     deaths: Counter[str] = Counter()
@@ -105,12 +118,16 @@ def soak(root: Path, runs: int, variants: tuple[tuple[str, int], ...]) -> tuple[
         for (disk, occurrence), point in schedule:
             if point == "restore:between_files":
                 shutil.rmtree(place / "node0", ignore_errors=True)  # it is passed only when something is fetched
-            ended = fork_ranks(1, attempt, place, prints, point, occurrence, timeout_seconds=200)[0]
+            ended = fork_ranks(
+                1, attempt, place, prints, point, occurrence,
+                timeout_seconds=STUCK_AFTER_SECONDS, sign_of_life=Ledger(place / "ledger").length,
+            )[0]  # fmt: skip
             (deaths if ended == "signal 9" else outlived)[point] += 1
             if disk == "gone":
                 shutil.rmtree(place / "node0", ignore_errors=True)
         fork_ranks(1, attempt, place, prints, None, 0)
         shutil.rmtree(place)
+        tell(deaths, outlived)
     return deaths, outlived
 
 
@@ -121,19 +138,24 @@ def table(deaths: Counter[str], outlived: Counter[str]) -> str:
     return "\n".join([*lines, f"{'in all':<34}{deaths.total():>9}{outlived.total():>9}"])
 
 
-def test_a_sample_of_the_kills(tmp_path: Path) -> None:
+def test_a_sample_of_the_kills(memory_path: Path) -> None:
     """Each point once, in one run, on alternating disks."""
-    deaths, outlived = soak(tmp_path, 1, (("gone", 1),))
+    deaths, outlived = soak(memory_path, 1, (("gone", 1),))
     assert deaths == dict.fromkeys(POINTS, 1)
     assert not outlived
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_a_thousand_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.timeout(0)  # an attempt without a sign of life ends it
+def test_a_thousand_kills(memory_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Never a run that cannot resume, a state that differs, or more lost than the bound: `attempt` asserts each."""
-    deaths, outlived = soak(tmp_path, 18, VARIANTS)
-    with capsys.disabled():
-        print(f"\n{table(deaths, outlived)}")
+    say = progress_printer(capsys)
+    deaths, outlived = soak(
+        memory_path,
+        18,
+        VARIANTS,
+        lambda deaths, outlived: say(f"{deaths.total()} SIGKILLs, {outlived.total()} attempts outlived their point"),
+    )
+    say(table(deaths, outlived))
     assert deaths.total() >= 1000
     assert min(deaths[point] for point in POINTS) >= 18 * 2
