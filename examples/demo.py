@@ -24,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -51,6 +52,8 @@ from harness.status import read_status
 from harness.telemetry.reader import read_telemetry
 from harness.telemetry.schema import EmergencySaved, NoticeReceived
 from harness.validation import parse
+from planner.retrace import retrace, sentence_of
+from planner.telemetry_runs import read_runs
 
 TRAIN = Path(__file__).resolve().with_name("train_gpt.py")
 LAUNCH_LIMIT_SECONDS = 240.0
@@ -258,6 +261,10 @@ class Demo:
         document = report_document([self.folder / "bucket", self.disk(0), self.disk(1)], plan_path)
         (self.folder / "report.json").write_text(document.model_dump_json(indent=2), encoding="utf-8")
         say("\n" + render_report(document) + "\n")
+        (run,) = read_runs([str(self.folder / "bucket"), str(self.disk(0)), str(self.disk(1))]).runs
+        for line in textwrap.wrap(sentence_of(retrace(run)), 76, initial_indent="  ", subsequent_indent="  "):
+            say(line)
+        say("")
         interrupted = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
         reference = json.loads((self.folder / "reference" / "result.json").read_text(encoding="utf-8"))
         equal = bool(interrupted["weights_sha256"] == reference["weights_sha256"])

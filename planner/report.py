@@ -21,6 +21,7 @@ from planner.attribution import TOTALS, Attribution, Simulated, attribute, measu
 from planner.completion import SECONDS_PER_HOUR, Knowledge
 from planner.hazard_source import rate_interval_per_hour
 from planner.plan_spec import PlannedScenario, planned_scenario
+from planner.retrace import Retraced, retrace
 from planner.telemetry_runs import MeasuredRun
 from simulator.spec import Spec
 
@@ -76,6 +77,8 @@ class PlanReport:
     """Whether simulating the config's plan gives the plan's own figures; None when it cannot be simulated."""
     attribution: Attribution | None
     why_not: str
+    retraced: Retraced | str
+    """The simulator on the interruptions that this run met, or why there is nothing to say."""
     runs: int
     notes: tuple[str, ...]
 
@@ -125,7 +128,19 @@ def report(
         notes += planned.notes
     notes += _notes(run, plan, work, reproduced)
     rows = (*_totals(plan, before, actual), *_parameters(plan, run))
-    return PlanReport(run, plan, rows, work, plan.work_hours, reproduced, found, why_not, runs, tuple(notes))
+    return PlanReport(
+        run=run,
+        plan=plan,
+        rows=rows,
+        work_hours=work,
+        planned_work_hours=plan.work_hours,
+        reproduced=reproduced,
+        attribution=found,
+        why_not=why_not,
+        retraced=retrace(run),
+        runs=runs,
+        notes=tuple(notes),
+    )
 
 
 def _for_the_work(spec: Spec, work_hours: float) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,7 @@ def report_document(found: PlanReport) -> dict[str, Any]:
     """`planner report --json`."""
     from planner.documents import SCHEMA_VERSION
 
-    attribution = found.attribution
+    attribution, retraced = found.attribution, found.retraced
     return {
         "schema_version": SCHEMA_VERSION,
         "complete": True,
@@ -192,6 +193,8 @@ def report_document(found: PlanReport) -> dict[str, Any]:
             "not_attributable": list(attribution.not_attributable),
         },
         "why_no_attribution": found.why_not,
+        "retraced": None if isinstance(retraced, str) else dataclasses.asdict(retraced),
+        "why_not_retraced": retraced if isinstance(retraced, str) else "",
         "runs": found.runs,
         "notes": list(found.notes),
     }
@@ -214,6 +217,8 @@ def _contribution(row: Contribution) -> dict[str, Any]:
 
 
 def _print(found: PlanReport) -> None:
+    from planner.retrace import sentence_of
+
     out = render.console()
     state = "finished" if found.run.summary.finished else "not finished"
     inside = [row.inside for row in found.rows if row.inside is not None]
@@ -246,6 +251,8 @@ def _print(found: PlanReport) -> None:
         "of the measurement (the plan should be).",
     )
     _print_attribution(found)
+    out.print()
+    render.paragraph(out, sentence_of(found.retraced))
     for note in found.notes:
         render.paragraph(out, f"Note: {note}.")
 

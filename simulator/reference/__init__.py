@@ -10,6 +10,7 @@
     elastic.py    rule 8          a fleet that shrinks and grows, and waits below `min_nodes`
     policy.py     rule 9          spot, on-demand or nothing, as a deadline policy decides
     timeline.py                   one run told as spans of time and marks, on request
+    history.py                    one run whose interruptions are not drawn but known
 
 **The loop.**  Two things make time pass: the job (the end of its phase, a checkpoint that is due, an upload that
 becomes durable) and the nodes (arrival, acted-on notice, reclaim).  The earlier of the two happens; at the same moment

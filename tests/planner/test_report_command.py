@@ -69,6 +69,29 @@ def test_the_config_reproduces_its_plan(planner: Planner, plan: Callable[..., Pa
     assert rows["rate_per_hour"]["low"] < rows["rate_per_hour"]["actual"] < rows["rate_per_hour"]["high"]
 
 
+def test_the_simulator_on_the_interruptions_that_happened(
+    planner: Planner, plan: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The made-up run follows the model but for the save at a step's end: what is left is a thousandth."""
+    config = plan()
+    write_run(tmp_path / "telemetry", run_id=RUN)
+    retraced = reported(planner, config)["retraced"]
+    # Steps 100 to 120 once more: the loss at 120 found the save of step 100 durable, and the notice lost nothing.
+    assert retraced["lost_work_hours"] == pytest.approx(20 * 36 / 3600, rel=0.02)
+    assert retraced["measured_lost_work_hours"] == pytest.approx(20 * 36 / 3600)
+    assert retraced["makespan_hours"] == pytest.approx(retraced["measured_makespan_hours"], rel=0.02)
+    assert retraced["interruptions"] == retraced["measured_interruptions"] == 2
+    shown = planner("report", config, "--runs", "1000").out
+    assert "on this run's own 2 interruptions" in " ".join(shown.split())
+
+
+def test_an_unfinished_run_is_not_retraced(planner: Planner, plan: Callable[..., Path], tmp_path: Path) -> None:
+    config = plan()
+    write_run(tmp_path / "telemetry", run_id=RUN, finished=False)
+    document = reported(planner, config)
+    assert (document["retraced"], document["why_not_retraced"]) == (None, "the run is not finished")
+
+
 def test_parts_add_up_to_the_difference(planner: Planner, plan: Callable[..., Path], tmp_path: Path) -> None:
     """actual - predicted = effects + interaction + not in telemetry + rest, for each total."""
     config = plan()
