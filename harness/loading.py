@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
@@ -28,6 +29,9 @@ _TAKEN_OVER = (
 )  # fmt: skip
 # Their order means nothing but "any" or "as it is": the run's own takes their place.
 _REPLACEABLE_SAMPLERS = ("RandomSampler", "SequentialSampler", "DistributedSampler", "StatefulDistributedSampler")
+
+BUSY_WORKER_SECONDS = 0.5
+"""That a worker may take to finish its batch when the loader is closed."""
 
 
 class Loader(Protocol):
@@ -163,12 +167,45 @@ class SampleLoader:
             collate_fn=_as_it_is,
             **self._options,
         )
-        batches = self._batches = iter(loader)
-        return lambda: next(batches)
+        self._batches = iter(loader)
+        return self._next
+
+    def _next(self) -> Any:
+        assert self._batches is not None, "start() comes first"
+        return next(self._batches)
 
     def close(self) -> None:
-        """End worker processes."""
-        self._batches = None
+        """End worker processes, and wait until they have."""
+        batches, self._batches = self._batches, None
+        end_workers(batches)
+
+
+def end_workers(batches: object) -> None:
+    """End the workers of a DataLoader's iterator, and wait until they have ended.
+
+    torch does so when the iterator is forgotten, which a frame or a traceback that still knows it puts off to the end
+    of the process; and it gives a worker that is busy with what nobody will use 5 s.  Here it has half a second.
+    """
+    shut_down = getattr(batches, "_shutdown_workers", None)
+    if shut_down is None:  # loaded in this process
+        return
+    ended = threading.Event()
+
+    def hurry() -> None:
+        while not ended.wait(BUSY_WORKER_SECONDS):
+            # Only then have they been told: one that is killed while it looks would leave the event locked.
+            if batches._workers_done_event.is_set():  # type: ignore[attr-defined]
+                for worker in batches._workers:  # type: ignore[attr-defined]
+                    worker.terminate()
+                return
+
+    thread = threading.Thread(target=hurry, name="harness-end-workers", daemon=True)
+    thread.start()
+    try:
+        shut_down()
+    finally:
+        ended.set()
+        thread.join()
 
 
 def as_loader(given: Loader | DataLoader[Any]) -> Loader:
@@ -265,5 +302,6 @@ class StatefulStream:
         raise InvalidInputError("StatefulStream", "an empty iterable", "at least one batch per epoch")
 
     def close(self) -> None:
-        """Let go of the loader's iterator."""
-        self._batches = None
+        """End the loader's workers."""
+        batches, self._batches = self._batches, None
+        end_workers(batches)

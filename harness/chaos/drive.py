@@ -10,25 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.chaos.fleet import (
-    LIMIT_SECONDS,
-    Fleet,
-    Node,
-    Shape,
-    launch_command,
-    one_machine,
-    start_process,
-    wait_until,
-    write_config,
-)
+from harness.chaos.fleet import LIMIT_SECONDS, Fleet, Node, Shape, wait_until
 from harness.chaos.interruptions import Interruption
-from harness.chaos.judge import Evidence, Happened, Verdict, judge
-from harness.chaos.network import ChaosError, NetworkKind, free_port, open_network
+from harness.chaos.judge import Evidence, Happened, Verdict, judge, noticed_seconds
+from harness.chaos.network import ChaosError, NetworkKind, open_network
+from harness.chaos.reference import run_uninterrupted
+from harness.chaos.rigid import end_together, has_given_up
 from harness.config import RunConfig
 from harness.errors import EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE, InvalidInputError
 from harness.processes import adopt_orphans, kill_tree
-from harness.telemetry.reader import read_telemetry
-from harness.telemetry.schema import Left
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
@@ -72,7 +62,7 @@ class Chaos:
                             break
                     self._to_the_end()
                     if self.reference is None:
-                        self._uninterrupted()
+                        run_uninterrupted(self.config, self.shape, self.folder)
                 except ChaosError as error:
                     problems.append(str(error))
                 finally:
@@ -161,20 +151,29 @@ class Chaos:
         )
         step = position()
         if fleet.over():
-            codes = [node.code for node in fleet.nodes]
-            if self.may_outlast_run and EXIT_DONE in codes:
+            if self._outlasted():
                 return False
+            codes = [node.code for node in fleet.nodes]
             self.happened.append(Happened(interruption=item, fired=False))
             raise ChaosError(f"{item.describe()}: the run ended before (exit codes {codes})")
         began = time.time()
         # It is no longer ahead: what starts from here on is for those that follow.
         self.happened.append(Happened(interruption=item, fired=False, step=step))
         fired = self._fire(item)
-        seconds = self._noticed_after(began) if item.kind == "cut" else None
+        if not fired and self._outlasted():
+            self.happened.pop()
+            return False
+        seconds = None
+        if item.kind == "cut":
+            seconds = noticed_seconds([node.disk for node in self._fleet.nodes], began)
         self.happened[-1] = Happened(interruption=item, fired=fired, step=step, noticed_seconds=seconds)
         if not fired:
             raise ChaosError(f"{item.describe()}: it did not happen")
         return True
+
+    def _outlasted(self) -> bool:
+        """The run has finished before (or while) the rest of a schedule that may be longer."""
+        return self.may_outlast_run and any(node.code == EXIT_DONE for node in self._fleet.nodes)
 
     def _fire(self, item: Interruption) -> bool:
         if item.node is None:
@@ -186,7 +185,7 @@ class Chaos:
             return self._cut(node, item)
         fired = self._kill(node, item) if item.kind == "kill" else self._announce(node, item)
         if fired and not self.shape.elastic:
-            self._collect(node)
+            end_together(self._fleet, lost=node)
             self._start_all()
         return fired
 
@@ -239,8 +238,8 @@ class Chaos:
         finally:
             self._network.heal(node.number, pid)
             node.silent = False
-        if not self.shape.elastic and any(self._has_given_up(other) for other in fleet.nodes):
-            self._collect(None)
+        if not self.shape.elastic and any(has_given_up(other) for other in fleet.nodes):
+            end_together(fleet, lost=None)
             self._start_all()
         return True
 
@@ -281,38 +280,6 @@ class Chaos:
         fenced = [node for node in loser.nodes if (status := node.status()) is not None and status.state == "fenced"]
         return bool(fenced) and not any(node.code == EXIT_DONE for node in loser.nodes)
 
-    # ---- a rigid fleet that has lost a node
-
-    def _has_given_up(self, node: Node) -> bool:
-        status = node.status()
-        return not node.running or (status is not None and status.state == "interrupted")
-
-    def _collect(self, lost: Node | None) -> None:
-        """All nodes but `lost` end, as a job manager ends a fleet of fixed size."""
-        for node in self._fleet.nodes:
-            if node is lost:
-                continue
-            wait_until(lambda node=node: self._has_given_up(node), "the others notice", LIMIT_SECONDS)  # type: ignore[misc]
-            status = node.status()
-            if status is not None and status.reason == "peer-lost":
-                # It waits for a replacement.  Whoever leaves by itself is left alone: a signal in its last moments
-                # would hide how it ended.
-                node.terminate()
-            wait_until(lambda node=node: not node.running, "the others end", LIMIT_SECONDS)  # type: ignore[misc]
-            # The store of a rigid fleet ends with node 0; how the others end then is torchrun's business.
-            if (lost is None or lost.number != 0) and node.code != EXIT_INTERRUPTED_RESUMABLE:
-                raise ChaosError(f"node {node.number} ended with {node.code}, not resumable; see {node.log}")
-
-    def _noticed_after(self, began_wall: float) -> float | None:
-        """Seconds until a node said that it had lost a peer; None where nobody did."""
-        there = [node.disk for node in self._fleet.nodes if node.disk.exists()]
-        lost = [
-            event.wall_time
-            for event in read_telemetry(*there).events
-            if isinstance(event, Left) and event.reason == "peer-lost" and event.wall_time >= began_wall
-        ]
-        return min(lost) - began_wall if lost else None
-
     # ---- the end
 
     def _to_the_end(self) -> None:
@@ -323,36 +290,6 @@ class Chaos:
         good = {EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE} if self.shape.elastic else {EXIT_DONE}
         if EXIT_DONE not in codes or not good.issuperset(codes):
             raise ChaosError(f"the last launch ended with {codes}, not {EXIT_DONE}; see {fleet.folder / 'logs'}")
-
-    def _uninterrupted(self) -> None:
-        """The same run, never interrupted, all ranks on one node, below a folder of its own."""
-        folder = self.folder / "reference"
-        config = one_machine(
-            self.config,
-            Shape(1, 1, self.shape.script, self.shape.arguments, self.shape.interval_steps),
-            folder,
-            folder / "bucket",
-            endpoint=f"localhost:{free_port()}",
-            metadata="http://127.0.0.1:9",
-            external_store=False,
-        )
-        config = config.model_copy(
-            update={
-                "torchrun": config.torchrun.model_copy(update={"nproc_per_node": self.shape.maximum}),
-                "notices": config.notices.model_copy(update={"sources": config.notices.sources[:1]}),
-            }
-        )
-        write_config(config, folder / "harness.yaml")
-        log = self.folder / "logs" / "reference.log"
-        process = start_process(launch_command(folder / "harness.yaml", self.shape, []), log, {})
-        try:
-            wait_until(lambda: process.poll() is not None, "the end of the uninterrupted run", LIMIT_SECONDS)
-        finally:
-            if process.poll() is None:
-                kill_tree(process.pid)
-                process.wait()
-        if process.returncode != EXIT_DONE:
-            raise ChaosError(f"the uninterrupted run ended with {process.returncode}; see {log}")
 
 
 @contextmanager

@@ -100,6 +100,8 @@ class Node:
     process: subprocess.Popen[bytes] | None = None
     """None: the node is not there."""
     launches: int = 0
+    launched_at: float = 0.0
+    """When the newest launch was started, in seconds since the Unix epoch."""
     due_step: int | None = None
     """It is not there, and its replacement comes when the fleet has reached this step."""
     silent: bool = False
@@ -131,12 +133,17 @@ class Node:
         """What its newest attempt says about itself."""
         return read_status(self.disk / "telemetry")
 
+    def trained(self) -> bool:
+        """Whether the newest launch has come as far as to train."""
+        status = self.status()
+        return status is not None and status.wall_time >= self.launched_at
+
     def start(self) -> None:
         """Launch on this node."""
         self.launches += 1
         if self.launches > _MOST_LAUNCHES:
             raise ChaosError(f"node {self.number} was launched {_MOST_LAUNCHES} times; see {self.log}")
-        self.due_step = None
+        self.due_step, self.launched_at = None, time.time()
         self.process = start_process(self.command, self.log, self.environment)
 
     def lose(self) -> None:

@@ -16,6 +16,7 @@ from harness.errors import SpotPlannerError
 from harness.processes import descendants, is_running, kill_tree, wait_gone
 from harness.report import report_document
 from harness.telemetry.reader import FILE_PATTERN, read_telemetry
+from harness.telemetry.schema import Left
 from harness.telemetry.summary import summarize_run
 from harness.validation import StrictModel
 
@@ -126,6 +127,16 @@ def judge(evidence: Evidence, happened: Sequence[Happened], problems: Sequence[s
         orphans=len(orphans),
         wall_seconds=time.monotonic() - began,
     )
+
+
+def noticed_seconds(disks: Sequence[Path], since_wall: float) -> float | None:
+    """Seconds from `since_wall` until a node said that it had lost a peer; None where nobody did."""
+    lost = [
+        event.wall_time
+        for event in read_telemetry(*[disk for disk in disks if disk.exists()]).events
+        if isinstance(event, Left) and event.reason == "peer-lost" and event.wall_time >= since_wall
+    ]
+    return min(lost) - since_wall if lost else None
 
 
 def lost_steps_bound(happened: Sequence[Happened], interval_steps: int) -> int:
