@@ -51,6 +51,7 @@ def test_the_demonstration(tmp_path: Path, record_property: pytest.RecordPropert
     logs = "\n".join(f"== {log.name}\n{log.read_text()}" for log in sorted((folder / "logs").glob("*.log")))
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{logs}"
     assert "equal, bit for bit" in done.stdout
+    assert "The simulator on this run's own 2 interruptions and measured durations" in done.stdout
 
     report = Report.model_validate(json.loads((folder / "report.json").read_text()))
     record_property("attempt_startup_seconds", [attempt.startup_seconds for attempt in report.attempts])
