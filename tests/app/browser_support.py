@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from harness.chaos.network import free_port
+from tests.requirements import missing
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -45,12 +44,8 @@ _HOLDS_STILL = """() => new Promise(resolve => {
 
 def require_chromium() -> None:
     """Skip without Debian's chromium; in CI its absence is a failure."""
-    if CHROMIUM.exists():
-        return
-    reason = f"{CHROMIUM} is missing: apt-get install chromium"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if not CHROMIUM.exists():
+        missing(f"{CHROMIUM} is missing: apt-get install chromium")
 
 
 @contextmanager

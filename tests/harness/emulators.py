@@ -23,9 +23,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-import pytest
-
 from tests.harness.fault_proxy import FaultProxy
+from tests.requirements import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "devstoreaccount1"
@@ -65,10 +64,7 @@ def azurite(folder: Path) -> Iterator[str]:
     local = ROOT / "build" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
     program = str(local) if local.exists() else shutil.which("azurite-blob")
     if program is None:
-        reason = "azurite is not installed: npm install --prefix build/azurite azurite@3.37.0"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("azurite is not installed: npm install --prefix build/azurite azurite@3.37.0")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
