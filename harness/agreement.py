@@ -157,3 +157,12 @@ class Agreement:
         """Finish the all-reduce in flight (all ranks do, or the group cannot be taken down cleanly)."""
         if self._pending is not None:
             self._consume()
+
+    def close(self, *, orderly: bool) -> None:
+        """Nothing is agreed on any more.  `orderly`: every rank closes, and nothing is in flight (see `drain`)."""
+        self._pending = None
+        group, self._group = self._group, None
+        if group is not None:
+            from harness.checkpoint.ranks import release_group
+
+            release_group(group, orderly=orderly)

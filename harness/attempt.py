@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -83,13 +84,15 @@ class Attempt:
         self._checkpointer: Checkpointer | None = None
         self._uploader: BackgroundUploader | None = None
         self._target: Target | None = None
+        self.ranks: Ranks = SingleRank()
+        """All of the job, for the training thread; only once connected."""
 
     def connect(self) -> None:
         """Process group, generation, target and checkpointer.  Collective."""
         timeout = self.config.torchrun.process_group_timeout_seconds
         self.device = choose_device(self._device_kind, self.placement.local_rank)
         self._owns_group = join_process_group(self.placement, self.device, timeout)
-        self.ranks: Ranks = GroupRanks(dist.group.WORLD) if dist.is_initialized() else SingleRank()  # type: ignore[arg-type]
+        self.ranks = _own_ranks(timeout)
         self._check_alike()
         self._target = open_configured(self.config.checkpoint)
         claimed = together(self.ranks, self._claim)[0]
@@ -180,10 +183,11 @@ class Attempt:
     def close(self, *, orderly: bool) -> None:
         """Release everything; `orderly` when every rank does so (only then can the process group be taken down)."""
         if self._checkpointer is not None:
-            self._checkpointer.close(timeout_seconds=None if orderly else 1.0)
+            self._checkpointer.close(timeout_seconds=None if orderly else 1.0, orderly=orderly)
         if self._uploader is not None:
             self._uploader.close(10.0)
         self.telemetry.close()
+        self.ranks.close(orderly=orderly)
         if self._owns_group and dist.is_initialized() and orderly:
             dist.destroy_process_group()
 
@@ -243,6 +247,13 @@ class Attempt:
             torch_version=torch.__version__,
             config_digest=digest,
         )
+
+
+def _own_ranks(timeout_seconds: float) -> Ranks:
+    """In a group of their own: the last collective of the run is theirs, and their group can be released after it."""
+    if not dist.is_initialized():
+        return SingleRank()
+    return GroupRanks(dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds)))
 
 
 class _Prefixed:

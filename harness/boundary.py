@@ -105,6 +105,10 @@ class Boundary:
         """The last step is done: no agreement stays in flight."""
         self._agreement.drain()
 
+    def close(self, *, orderly: bool) -> None:
+        """No boundary follows."""
+        self._agreement.close(orderly=orderly)
+
     def _is_due(self, policy: SavePolicy | None) -> bool:
         if policy is None:
             return False

@@ -320,6 +320,7 @@ class Run:
         self._elastic.close()
         if self._ledger is not None:
             self._ledger.close()
+        self._boundary.close(orderly=orderly)
         self._attempt.close(orderly=orderly)
 
     def _state(self) -> dict[str, Any]:

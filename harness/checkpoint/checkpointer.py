@@ -89,6 +89,7 @@ class Checkpointer:
         self._clock = clock or SystemClock()
         self._on_event = on_event
         self._ranks, background = open_ranks(rank, world_size, self._timeout_seconds, process_group)
+        self._background = background
         self._place = find_place(self._ranks, node_rank, local_rank)
         directory = Path(str(checkpoint.directory).replace("{node}", str(node_rank)))
         local = LocalStore(directory, config.run_id, generation)
@@ -235,13 +236,18 @@ class Checkpointer:
         self._join(self._timeout_seconds)
         self._plan(states, reserve_bytes=expected_bytes(components, self._place.world_size))
 
-    def close(self, timeout_seconds: float | None = None) -> None:
-        """Wait (bounded) for the save in flight and end the background thread.  Never raises for a failed save."""
+    def close(self, timeout_seconds: float | None = None, *, orderly: bool = True) -> None:
+        """Wait (bounded) for the save in flight, end the background thread and give up the process groups.
+
+        Never raises for a failed save.  `orderly`: every rank closes.
+        """
         self._closed = True
         try:
             self._join(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         except CheckpointError as error:
             logger.warning("%s", error)
+        for ranks in (self._background, self._ranks):
+            ranks.close(orderly=orderly and not self.busy)
 
     def _enter(self, call: str, components: Mapping[str, Any], states: dict[str, ComponentState]) -> None:
         """Begin `call` on every rank, filling in the components' `states`."""

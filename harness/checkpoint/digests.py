@@ -6,10 +6,11 @@ the speed; ``crc32c`` is what object stores speak.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, Self
@@ -21,8 +22,8 @@ CHUNK_BYTES = 4 * 1024 * 1024
 _WRITE_BYTES = 1024 * 1024
 _WRITE_BACK_BYTES = 8 * 1024 * 1024
 _SMALL_BYTES = 1024 * 1024
-_READ_AHEAD_BYTES = 4 * CHUNK_BYTES
-"""From this size on, a thread reads while another digests; for less, starting it costs more than it gains."""
+_BY_TWO_BYTES = 4 * CHUNK_BYTES
+"""From this size on, one thread reads while another digests; for less, starting it costs more than it gains."""
 
 
 class Digest(Protocol):
@@ -88,8 +89,8 @@ def digest_file(path: Path, algorithm: str) -> tuple[int, str]:
     with path.open("rb", buffering=0) as file:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        ahead = os.fstat(file.fileno()).st_size >= _READ_AHEAD_BYTES
-        size = _digest_with_read_ahead(file, digest) if ahead else _digest_in_turns(file, digest)
+        large = os.fstat(file.fileno()).st_size >= _BY_TWO_BYTES
+        size = _TwoReaders(file, digest).run() if large else _digest_in_turns(file, digest)
     return size, digest.hexdigest()
 
 
@@ -101,18 +102,68 @@ def _digest_in_turns(file: FileIO, digest: Digest) -> int:
     return size
 
 
-def _digest_with_read_ahead(file: FileIO, digest: Digest) -> int:
-    """A thread reads the next chunk while this one digests the last: both let go of the interpreter's lock."""
-    size, turn = 0, 0
-    buffers = [memoryview(bytearray(CHUNK_BYTES)) for _ in range(2)]
-    with ThreadPoolExecutor(1, thread_name_prefix="checkpoint-read") as reader:
-        coming = reader.submit(file.readinto, buffers[turn])
-        while count := coming.result():
-            piece, turn = buffers[turn][:count], 1 - turn
-            coming = reader.submit(file.readinto, buffers[turn])
-            digest.update(piece)
-            size += count
-    return size
+class _TwoReaders:
+    """Two threads take a file's chunks by turns: one reads the next while the other digests, and both let go of the
+    interpreter's lock.
+
+    A chunk is digested by the thread that has read it, from its own core's cache; the order is that of the file.
+    """
+
+    def __init__(self, file: FileIO, digest: Digest) -> None:
+        self._file, self._digest = file, digest
+        self._size = 0
+        self._done = threading.Condition()
+        self._next: int | None = 0
+        """The chunk to be digested next; None when there is none any more."""
+        self._error: BaseException | None = None
+
+    def run(self) -> int:
+        """Bytes up to the end of the file; OSError as reading raises it."""
+        other = threading.Thread(target=self._take, args=(1,), name="checkpoint-read", daemon=True)
+        other.start()
+        self._take(0)
+        other.join()
+        if self._error is not None:
+            raise self._error
+        return self._size
+
+    def _is_turn_of(self, chunk: int) -> bool:
+        return self._next is None or self._next == chunk
+
+    def _take(self, first: int) -> None:
+        """Chunks `first`, `first` + 2, … until one of the two is at the end or fails."""
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        mine = first
+        following: int | None = None
+        try:
+            while True:
+                count = _fill(self._file.fileno(), buffer, mine * CHUNK_BYTES)
+                with self._done:
+                    self._done.wait_for(functools.partial(self._is_turn_of, mine))
+                    if self._next is None:
+                        return
+                self._digest.update(buffer[:count])
+                following = mine + 1 if count == CHUNK_BYTES else None
+                with self._done:
+                    self._size += count
+                    self._next = following
+                    self._done.notify()
+                if following is None:
+                    return
+                mine += 2
+        except BaseException as error:  # noqa: BLE001  it is raised by `run`, in the caller's thread
+            with self._done:
+                self._error = self._error or error
+                self._next = None
+                self._done.notify()
+
+
+def _fill(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Read at `offset` until `buffer` is full or the file ends; bytes that were read."""
+    filled = 0
+    while filled < len(buffer) and (count := os.preadv(descriptor, [buffer[filled:]], offset + filled)):
+        filled += count
+    return filled
 
 
 class DigestingFile:

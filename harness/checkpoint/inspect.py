@@ -7,6 +7,7 @@ What ``python -m harness ls|show|verify`` prints is made of these functions' res
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from harness.checkpoint.targets import MissingObjectError, Target, open_target
 from harness.errors import CorruptCheckpointError, InvalidInputError
 
 _FILES_AT_ONCE = 4
+"""Of a store that has to send them.  Local ones take two threads each (see `digest_file`): as many as have cores."""
 
 State = Literal["complete", "part", "incomplete", "damaged", "void"]
 """``complete``: its manifest vouches for all of it.  ``part``: one node's part, as on a node's own disk.
@@ -192,7 +194,9 @@ def _verify(target: Target, prefix: str, info: CheckpointInfo) -> VerifiedCheckp
     manifest = read_manifest(target, prefix)
     assert manifest is not None
     problems, size = [], 0
-    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="checkpoint-verify") as pool:
+    local = target.local_path(prefix + MANIFEST) is not None
+    at_once = min(_FILES_AT_ONCE, max(1, (os.cpu_count() or 1) // 2)) if local else _FILES_AT_ONCE
+    with ThreadPoolExecutor(at_once, thread_name_prefix="checkpoint-verify") as pool:
         checks = pool.map(lambda entry: _check_file(target, prefix, entry, manifest.digest), manifest.files)
         for entry, problem in zip(manifest.files, checks, strict=True):
             if problem is None:

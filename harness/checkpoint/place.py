@@ -45,6 +45,7 @@ def open_ranks(
 ) -> tuple[Ranks, Ranks]:
     """(for the training thread, for the background thread): two groups, so that both can talk at once; collective.
 
+    Both are to be closed.
     InvalidInputError when torch.distributed is not what `rank` and `world_size` say.
     """
     if world_size == 1:

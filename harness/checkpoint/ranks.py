@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -35,6 +36,9 @@ class Ranks(Protocol):
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank."""
 
+    def close(self, *, orderly: bool) -> None:
+        """No collective follows.  `orderly`: every rank does the same, and none is in flight."""
+
 
 class SingleRank:
     """A job of one process."""
@@ -48,15 +52,18 @@ class SingleRank:
     def broadcast(self, value: T) -> T:
         return value
 
+    def close(self, *, orderly: bool) -> None:
+        """Nothing to release."""
+
 
 _ABSENT = "it is gone, or it does not call the checkpointer at this step as the others do"
 
 
 class GroupRanks:
-    """The ranks of a process group with a CPU backend."""
+    """The ranks of a process group with a CPU backend, which is used by nothing else once it is closed."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
-        self._group = group
+        self._group: dist.ProcessGroup | None = group
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
@@ -75,6 +82,25 @@ class GroupRanks:
         except RuntimeError as error:
             raise PeerLostError(f"rank 0 did not take part in the checkpoint: {error}") from error
         return box[0]
+
+    def close(self, *, orderly: bool) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            release_group(group, orderly=orderly)
+
+
+def release_group(group: dist.ProcessGroup, *, orderly: bool) -> None:
+    """Let go of a gloo group; the caller must hold no other reference to it.
+
+    The group's threads end with its last reference.  One that is still there when the interpreter is taken down, with a
+    tensor of the last collective in its hands, ends the process by SIGABRT.  Where a collective may be in flight the
+    group is told to give it up, or its end would wait for a peer that is gone.
+    """
+    with contextlib.suppress(RuntimeError, ValueError):  # taken down already, with the default group
+        if orderly:
+            dist.destroy_process_group(group)
+        else:
+            group.abort()
 
 
 @dataclass(frozen=True, slots=True)

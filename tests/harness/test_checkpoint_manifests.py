@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import random
 import zlib
 from collections import Counter, OrderedDict, deque
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+import harness.checkpoint.digests
 from harness.checkpoint.digests import DigestingFile, digest_bytes, digest_file, new_digest
 from harness.checkpoint.documents import decode, encode
 from harness.checkpoint.durable import publish_directory, write_durably
@@ -65,6 +68,34 @@ def test_digests_are_the_published_functions(tmp_path: Path) -> None:
         assert path.stat().st_size == file.size == 5_000_081
     with pytest.raises(FileExistsError):
         DigestingFile(path, "sha256")
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 128, 191, 192, 1000])
+def test_two_readers_digest_the_file_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Around the ends of chunks, which the two threads take by turns."""
+    monkeypatch.setattr(harness.checkpoint.digests, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(harness.checkpoint.digests, "_BY_TWO_BYTES", 0)
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "file").write_bytes(data)
+    assert digest_file(tmp_path / "file", "sha256") == (size, hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 2, 3])
+def test_a_disk_that_fails_fails_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Whichever of the two threads meets it."""
+    monkeypatch.setattr(harness.checkpoint.digests, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(harness.checkpoint.digests, "_BY_TWO_BYTES", 0)
+    (tmp_path / "file").write_bytes(b"x" * 300)
+    fill = harness.checkpoint.digests._fill
+
+    def fail(descriptor: int, buffer: memoryview, offset: int) -> int:
+        if offset == 64 * chunk:
+            raise OSError(errno.EIO, "the disk fails")
+        return fill(descriptor, buffer, offset)
+
+    monkeypatch.setattr(harness.checkpoint.digests, "_fill", fail)
+    with pytest.raises(OSError, match="the disk fails"):
+        digest_file(tmp_path / "file", "sha256")
 
 
 def manifest(**changes: object) -> Manifest:
