@@ -36,6 +36,7 @@ class _LaunchCommand(click.Command):
 
 
 @main.command(
+    short_help="Run SCRIPT under torchrun as a harness.yaml says.",
     cls=_LaunchCommand,
     options_metavar="CONFIG [OPTIONS]",
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
@@ -75,7 +76,7 @@ def launch(config: str, script: str, arguments: tuple[str, ...], dry_run: bool, 
     sys.exit(run_launch(plan, script=Path(script)))
 
 
-@main.command()
+@main.command(short_help="What a run did, from its telemetry.")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--config", "config_path", help="The run's harness.yaml, for what its plan predicted.")
 @click.option("--endpoint-url", metavar="URL", help="Another server than the provider's own, for s3://…")
@@ -88,7 +89,7 @@ def report(paths: tuple[str, ...], config_path: str | None, endpoint_url: str | 
     click.echo(document.model_dump_json(indent=2) if as_json else render_report(document))
 
 
-@main.command()
+@main.command(short_help="Prove that every sample was used once per epoch.")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def ledger(paths: tuple[str, ...], as_json: bool) -> None:
@@ -104,7 +105,7 @@ def ledger(paths: tuple[str, ...], as_json: bool) -> None:
     sys.exit(0 if proof.proven else 1)
 
 
-@main.command()
+@main.command(short_help="Host the rendezvous store on a stable machine.")
 @click.option("--port", type=click.IntRange(1, 65535), default=29400, show_default=True, help="Port of the store.")
 def rendezvous(port: int) -> None:
     """Host the rendezvous store on a stable machine, until SIGTERM (exit 0) or Ctrl-C.
@@ -118,7 +119,7 @@ def rendezvous(port: int) -> None:
     sys.exit(host_store(port))
 
 
-@main.command()
+@main.command(short_help="Before plain torchrun: ask the running fleet to save.")
 @click.option("--rdzv-endpoint", help="host:port of the store, instead of the config's.")
 @click.option("--rdzv-id", help="Name of the rendezvous, instead of the one that the store hands out.")
 @click.option("--node-rank", type=int, default=0, help="Which machine this is, for what is said on stderr.")
@@ -138,7 +139,7 @@ def join(config: Path, node_rank: int, rdzv_endpoint: str | None, rdzv_id: str |
     click.echo(join_fleet(config, endpoint=rdzv_endpoint, rdzv_id=rdzv_id))
 
 
-@main.command("fake-metadata")
+@main.command("fake-metadata", short_help="A metadata service that announces a reclaim.")
 @click.argument("provider", type=click.Choice(["aws", "gcp", "azure"]))
 @click.option("--port", type=int, default=0, help="Port on 127.0.0.1; 0 picks a free one.")
 @click.option("--notice-seconds", type=float, default=120.0, show_default=True, help="Time that a notice leaves.")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from harness.config import RunConfig
 from harness.errors import InvalidInputError
 
 DeviceKind = Literal["auto", "cpu", "cuda"]
+
+SHARED_STORE_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""torchrun's switch: a store of its own for each round of the rendezvous, hosted by rank 0."""
+
+_log = logging.getLogger("harness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +120,43 @@ def join_process_group(placement: Placement, device: torch.device, timeout_secon
         return False
     if dist.is_initialized():
         return False
+    timeout = timedelta(seconds=timeout_seconds)
+    meeting: dict[str, Any] = {}
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        meeting = {
+            "store": _store_of_this_restart(placement, timeout),
+            "rank": placement.rank,
+            "world_size": placement.world_size,
+        }
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(
         backend,
-        timeout=timedelta(seconds=timeout_seconds),
+        timeout=timeout,
         device_id=device if device.type == "cuda" else None,
+        **meeting,
     )
     return True
+
+
+def _store_of_this_restart(placement: Placement, timeout: timedelta) -> Store:
+    """The agent's store, without what earlier attempts have left there.
+
+    By default torchrun's agent keeps one store for all restarts of its workers (2.13: `DynamicRendezvousHandler`
+    makes it once).  In it the addresses of processes that have ended are still to be found, and whoever is first to
+    form up again connects to those and fails, until no restart is left.  The number of the restart keeps them apart
+    where one agent counts for all; across nodes each counts its own, and a newcomer does not even know the store.
+    """
+    if placement.nodes > 1 and placement.rank == 0:
+        _log.warning(
+            "set %s=1 before torchrun on every node (torchrun.env and `harness launch` do): with torchrun's default, "
+            "processes that form up again may find the addresses of dead ones, and a new node finds nobody",
+            SHARED_STORE_OFF,
+        )
+    host, port = os.environ["MASTER_ADDR"], _number("MASTER_PORT")
+    store = TCPStore(host, port, placement.world_size, is_master=False, timeout=timeout)
+    if placement.nodes > 1:
+        return store
+    return PrefixStore(f"harness-restart-{_number('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 _PEER_LOSS_SIGNS = (

@@ -143,7 +143,7 @@ def launch(plan: Plan, *, script: Path) -> int:
             preexec_fn=_end_with_launcher,  # noqa: PLW1509  no thread has been started in this process
         )
         grace_seconds = plan.config.torchrun.shutdown_timeout_seconds + KILL_MARGIN_SECONDS
-        code = _wait(agent, signals, warnings, grace_seconds, _Waiting(agent.pid, plan.config.torchrun))
+        code = _wait(agent, signals, warnings, grace_seconds, _Waiting(agent.pid, plan.config, launch_id))
     left_behind = wait_gone(kill_tree(os.getpid(), and_root=False), 5.0)
     if left_behind:
         _log.warning("processes that would not end: %s", ", ".join(map(str, left_behind)))
@@ -214,29 +214,36 @@ class _Signals:
 
 
 class _Waiting:
-    """Says once, each time, that no training process runs because the rendezvous waits for other nodes."""
+    """Says once, each time, what the launch waits for while no training process runs."""
 
-    def __init__(self, agent_pid: int, config: TorchrunConfig) -> None:
-        self._agent_pid, self._config = agent_pid, config
+    def __init__(self, agent_pid: int, config: RunConfig, launch_id: str) -> None:
+        self._agent_pid, self._config, self._launch_id = agent_pid, config, launch_id
         self._since = self._looked = time.monotonic()
         self._said = False
 
     def look(self) -> None:
         """Called often; looks once a second."""
         now = time.monotonic()
-        if self._config.max_nodes == 1 or now - self._looked < 1.0:
+        if self._config.torchrun.max_nodes == 1 or now - self._looked < 1.0:
             return
         self._looked = now
         if descendants(self._agent_pid):
             self._since, self._said = now, False
         elif not self._said and now - self._since >= WAITING_SECONDS:
             self._said = True
-            config = self._config
-            _log.info(
-                "waiting for other nodes: the run needs at least %d (join_timeout: %d s)",
-                config.min_nodes,
-                config.rdzv_conf.join_timeout,
-            )
+            status = read_status(self._config.telemetry.directory)
+            mine = status if status is not None and status.launch_id == self._launch_id else None
+            _log.info("%s", waiting_line(self._config.torchrun, mine))
+
+
+def waiting_line(config: TorchrunConfig, status: Status | None) -> str:
+    """What an agent without training processes waits for; `status` is what its launch has said last."""
+    if status is not None and status.state == "finished":
+        return "finished here; waiting for the other nodes to finish too"
+    limit = f"join_timeout: {config.rdzv_conf.join_timeout} s"
+    if config.min_nodes == 1:
+        return f"waiting for the rendezvous at {config.rdzv_endpoint} ({limit})"
+    return f"waiting for other nodes: the run needs at least {config.min_nodes} ({limit})"
 
 
 def _wait(

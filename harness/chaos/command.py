@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 _MOST_NODES = 10
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    short_help="Interrupt SCRIPT on this machine; prove nothing is lost.",
+    context_settings={"allow_interspersed_args": False},
+)
 @click.option(
     "--at",
     "positions",

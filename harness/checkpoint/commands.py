@@ -26,7 +26,7 @@ def _location(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("location", metavar="DIR|s3://…")(command)
 
 
-@click.command("ls")
+@click.command("ls", short_help="List the checkpoints at a location, newest first.")
 @_location
 def ls_command(location: str, endpoint_url: str | None, as_json: bool) -> None:
     """List the checkpoints below a directory or a bucket's prefix, newest first.
@@ -42,7 +42,7 @@ def ls_command(location: str, endpoint_url: str | None, as_json: bool) -> None:
         click.echo(render_list(found))
 
 
-@click.command("show")
+@click.command("show", short_help="Show one checkpoint: step, components, files.")
 @_location
 def show_command(location: str, endpoint_url: str | None, as_json: bool) -> None:
     """Show one checkpoint: where training stood, its components and files.  Of several the newest complete one."""
@@ -55,7 +55,7 @@ def show_command(location: str, endpoint_url: str | None, as_json: bool) -> None
         click.echo(render_checkpoint(document))
 
 
-@click.command("verify")
+@click.command("verify", short_help="Compare every byte with the manifests.")
 @_location
 def verify_command(location: str, endpoint_url: str | None, as_json: bool) -> None:
     """Read every byte of every checkpoint at the location and compare it with its manifest.
@@ -74,7 +74,7 @@ def verify_command(location: str, endpoint_url: str | None, as_json: bool) -> No
         sys.exit(EXIT_BUG)
 
 
-@click.command("export")
+@click.command("export", short_help="Write one component of a checkpoint to a file.")
 @click.argument("source", metavar="DIR|s3://…")
 @click.argument("output", metavar="OUT.pt|OUT.safetensors", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--component", help="Which one; `model` when not given.")

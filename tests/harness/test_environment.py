@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 
-from harness.environment import choose_device, describe_peer_loss
+from harness.environment import Placement, choose_device, describe_peer_loss, join_process_group
 from harness.errors import InvalidInputError
 
 
@@ -50,3 +52,40 @@ def test_what_is_said_of_a_lost_process_names_no_source_file() -> None:
     assert said == "a rank did not take part: Connection closed by peer [10.0.0.2]:4711"
     cut = describe_peer_loss(RuntimeError("timed out " * 40))
     assert cut == "timed out " * 20 + "…"
+
+
+def test_a_restart_under_torchruns_default_does_not_meet_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses that an attempt left in the agent's store are not found by the next one, though the store is the same.
+
+    That the same attempt would find them shows that the store is the agent's.
+    """
+    agents = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for name, value in {
+        "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(agents.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    found = []
+    for restart in (0, 0, 1):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(restart))
+        assert join_process_group(Placement.from_environment(), torch.device("cpu"), 20.0)
+        store = dist.distributed_c10d._get_default_store()
+        found.append(store.check(["address"]))
+        store.set("address", "of a process that will be dead")
+        dist.destroy_process_group()
+    assert found == [False, True, False]
+
+
+def test_torchruns_default_is_warned_of_on_several_nodes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line that names the variable; the shared store is then used as torchrun has it."""
+    agents = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(agents.port))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("RANK", "0")
+    with caplog.at_level("WARNING", logger="harness"):
+        assert join_process_group(Placement(nodes=2), torch.device("cpu"), 20.0)
+    dist.destroy_process_group()
+    assert [r.getMessage().split(" before")[0] for r in caplog.records] == ["set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"]

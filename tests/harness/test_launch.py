@@ -26,7 +26,7 @@ from harness.clock import FakeClock, SystemClock
 from harness.config import NoticesConfig, load_run_config
 from harness.errors import ExternalServiceError, InvalidInputError
 from harness.fakes import FakeAwsMetadata
-from harness.launch import LaunchOptions, exit_code, plan_launch
+from harness.launch import LaunchOptions, exit_code, plan_launch, waiting_line
 from harness.preflight import check_machine, check_port, check_space, is_this_machine, notice_problems, split_endpoint
 from harness.processes import descendants, elastic_agent_pid, is_running, kill_tree, wait_gone
 from harness.status import Status, build_status, read_status, write_status
@@ -490,3 +490,18 @@ def test_the_parent_is_checked_before_it_is_signalled(monkeypatch: pytest.Monkey
     """torchrun's environment alone makes no agent: it is inherited by whatever a worker starts."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     assert elastic_agent_pid() is None
+
+
+@pytest.mark.parametrize(
+    ("nnodes", "state", "line"),
+    [
+        ("2", None, "waiting for other nodes: the run needs at least 2 (join_timeout: 600 s)"),
+        ("2", "interrupted", "waiting for other nodes: the run needs at least 2 (join_timeout: 600 s)"),
+        ("1:2", None, "waiting for the rendezvous at localhost:29400 (join_timeout: 600 s)"),
+        ("1:2", "finished", "finished here; waiting for the other nodes to finish too"),
+    ],
+)
+def test_a_launch_says_what_it_waits_for(tmp_path: Path, nnodes: str, state: Any, line: str) -> None:
+    """In the rendezvous, or at the barrier behind the last step."""
+    config = load_run_config(write_config(tmp_path, torchrun={"nnodes": nnodes, "rdzv_endpoint": "localhost:29400"}))
+    assert waiting_line(config.torchrun, None if state is None else status(state)) == line

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,33 @@ def test_torchdatas_loader_goes_on_after_the_last_batch(tmp_path: Path, workers:
     assert code == 75
     code, second = run_once(config, make)
     assert (code, first + second) == (0, whole)
+
+
+class Slow(torch.utils.data.Dataset[int]):
+    """The first sample at once, every other one never."""
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __getitem__(self, index: int) -> int:
+        if index != 0:
+            threading.Event().wait()
+        return index
+
+
+@pytest.mark.parametrize(
+    "make", [SampleLoader, lambda *a, **k: StatefulStream(StatefulDataLoader(*a, **k), batch_samples=1)]
+)
+def test_closing_ends_workers_that_are_busy(make: Any) -> None:
+    """Also while somebody still knows the iterator; a worker that never comes back would be waited for otherwise."""
+    loader = make(Slow(), num_workers=2)
+    following = loader.start(BatchPlan(1, 1, 1, 0, 1), SampleOrder(SAMPLES, 4, shuffle=False), 0, seed=4)
+    assert int(following()) == 0
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    loader.close()
+    assert multiprocessing.active_children() == []
+    del following
 
 
 def run_once(config: Path, make: Any, *, interrupt: int | None = None) -> tuple[int, list[list[float]]]:

@@ -33,9 +33,8 @@ def run(folder: Path, script: str, *, kill_at: int | None) -> dict[str, Any]:
              str(ROOT / "examples" / f"{script}.py"), "--steps", str(STEPS), *LIBRARY_SMALL, "--dropout", "0.1",
              "--output", str(folder / "output"), "--result", str(result)],
             stdout=log, stderr=subprocess.STDOUT,
-            # As the emitted torchrun.env has it.
-            env=os.environ
-            | {"HARNESS_CONFIG": str(config), "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+            # torchrun as it is by default: its agent's store outlives the workers (harness/environment.py).
+            env=os.environ | {"HARNESS_CONFIG": str(config), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         if kill_at is not None:
             watch = StepWatcher(folder / "node-0" / "telemetry")
