@@ -219,6 +219,15 @@ class ElasticConfig(StrictModel):
     not bitwise equal to an uninterrupted one."""
 
 
+class SkipConfig(StrictModel):
+    """Data that is not used."""
+
+    at_step: int = Field(ge=0)
+    """Before this optimizer step is done (counted from 0)."""
+    steps: int = Field(ge=1)
+    """The data of so many steps, at the reference world size."""
+
+
 class DataConfig(StrictModel):
     """Data order is a pure function of (seed, epoch, position)."""
 
@@ -229,6 +238,15 @@ class DataConfig(StrictModel):
     """Whom random numbers drawn in a step belong to: the rank, or the samples, whatever the rank."""
     ledger: bool = False
     """Write down which samples each step used, for ``python -m harness ledger``."""
+    skip: tuple[SkipConfig, ...] = ()
+    """Pass over data, as after a loss spike; leave it in place for as long as the run goes on."""
+
+    @model_validator(mode="after")
+    def _one_skip_a_step(self) -> DataConfig:
+        steps = [skip.at_step for skip in self.skip]
+        if len(set(steps)) < len(steps):
+            raise ValueError("skip: each at_step once")
+        return self
 
 
 class TelemetryConfig(StrictModel):

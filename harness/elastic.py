@@ -106,6 +106,12 @@ class Elastic:
                 f" after {elastic.warm_up_steps} steps" if changed and elastic.warm_up_steps else "",
             )
 
+    def moved(self, order: SampleOrder | None) -> None:
+        """The position was moved: what the loader has prefetched is not what comes next."""
+        if self._loader is not None:
+            self._loader.close()
+            self._load = self._loader.start(self.plan, order, self._position.samples_seen, seed=self._config.seed)
+
     def step(self) -> Step:
         """The step that the position stands at."""
         position, plan = self._position, self.plan

@@ -60,19 +60,25 @@ class LedgerProof(StrictModel):
     samples: int
     steps: int
     samples_used: int
+    samples_skipped: int = 0
+    """Passed over because `data.skip` asked for it; an epoch is complete without them."""
     epochs_complete: int
     history: tuple[Stretch, ...]
 
 
 _NOTHING = np.empty(0, dtype=np.int64)
 
-Ledger = tuple[LedgerHead, dict[int, npt.NDArray[np.int64]]]
+_SKIPPED = -1
+"""In the place of a sample that was passed over on request."""
+
+Ledger = tuple[LedgerHead, dict[int, npt.NDArray[np.int64]], dict[int, int]]
+"""Head, sample indices by step, samples that were skipped by the step before which they were."""
 
 
 def prove(paths: Sequence[Path]) -> LedgerProof:
     """Check the ledgers below `paths` (copies of one file count once); InvalidInputError when there are none."""
     ledgers = _read(paths)
-    heads = [head for head, _ in ledgers]
+    heads = [head for head, _, _ in ledgers]
     for field in ("run_id", "samples"):
         values = sorted({str(getattr(head, field)) for head in heads})
         if len(values) > 1:
@@ -87,13 +93,13 @@ def prove(paths: Sequence[Path]) -> LedgerProof:
     problems: list[str] = []
     history: list[Stretch] = []
     used: list[npt.NDArray[np.int64]] = []
-    next_step, position = 0, 0
+    next_step, position, skipped_samples = 0, 0, 0
     generations = sorted(by_generation)
     for index, generation in enumerate(generations):
         group = by_generation[generation]
         head = group[0][0]
         later = [by_generation[g][0][0].start_step for g in generations[index + 1 :]]
-        done = 1 + max((max(steps, default=head.start_step - 1) for _, steps in group), default=head.start_step - 1)
+        done = 1 + max((max(steps, default=head.start_step - 1) for _, steps, _ in group), default=head.start_step - 1)
         stop = min([done, *later])
         if stop <= head.start_step:
             history.append(_stretch(head, 0, done))
@@ -103,11 +109,17 @@ def prove(paths: Sequence[Path]) -> LedgerProof:
                 f"generation {generation} began at step {head.start_step}, position {head.start_position}; the history "
                 f"before it ends at step {next_step}, position {position}"
             )
-        missing = sorted(set(range(head.world_size)) - {h.rank for h, _ in group})
+        missing = sorted(set(range(head.world_size)) - {h.rank for h, _, _ in group})
         if missing:
             problems.append(f"generation {generation}: no ledger of rank {', '.join(map(str, missing))}")
+        passed = 0
         for step in range(head.start_step, stop):
-            shares = [steps.get(step) for _, steps in group]
+            skips = {skipped.get(step, 0) for _, _, skipped in group}
+            if len(skips) > 1:
+                problems.append(f"generation {generation}, step {step}: not every rank skipped the same before it")
+            used.append(np.full(max(skips), _SKIPPED, dtype=np.int64))
+            passed += max(skips)
+            shares = [steps.get(step) for _, steps, _ in group]
             if any(share is None for share in shares):
                 problems.append(f"generation {generation}, step {step}: not written down by every rank")
             step_samples = np.concatenate([_NOTHING, *(share for share in shares if share is not None)])
@@ -116,7 +128,8 @@ def prove(paths: Sequence[Path]) -> LedgerProof:
             used.append(step_samples)
         history.append(_stretch(head, stop - head.start_step, done))
         next_step = stop
-        position = head.start_position + (stop - head.start_step) * head.global_batch_samples
+        position = head.start_position + (stop - head.start_step) * head.global_batch_samples + passed
+        skipped_samples += passed
     samples = heads[0].samples
     everything = np.concatenate([_NOTHING, *used])
     problems += _check_epochs(everything, samples)
@@ -126,7 +139,8 @@ def prove(paths: Sequence[Path]) -> LedgerProof:
         run_id=heads[0].run_id,
         samples=samples,
         steps=next_step,
-        samples_used=len(everything),
+        samples_used=len(everything) - skipped_samples,
+        samples_skipped=skipped_samples,
         epochs_complete=len(everything) // samples,
         history=tuple(history),
     )
@@ -141,6 +155,8 @@ def render(proof: LedgerProof) -> str:
             f"  generation {part.generation}: {part.world_size} ranks, {part.steps} steps from {part.first_step}{again}"
         )
     if proof.proven:
+        if proof.samples_skipped:
+            lines.append(f"  {proof.samples_skipped} samples skipped on request")
         lines.append(
             f"proven: {proof.epochs_complete} complete epochs with every sample exactly once, and no sample twice since"
         )
@@ -162,14 +178,15 @@ def _stretch(head: LedgerHead, steps: int, done: int) -> Stretch:
 def _check_epochs(used: npt.NDArray[np.int64], samples: int) -> Iterable[str]:
     for epoch, begin in enumerate(range(0, len(used), samples)):
         part = used[begin : begin + samples]
-        distinct, counts = np.unique(part, return_counts=True)
+        taken = part[part != _SKIPPED]
+        distinct, counts = np.unique(taken, return_counts=True)
         if distinct.size and not 0 <= int(distinct[0]) <= int(distinct[-1]) < samples:
             yield f"epoch {epoch}: an index outside of the dataset"
         repeated = distinct[counts > 1]
         if repeated.size:
             yield f"epoch {epoch}: {repeated.size} samples more than once, {int(repeated[0])} for one"
-        if len(part) == samples and distinct.size < samples:
-            yield f"epoch {epoch}: {samples - distinct.size} samples not used"
+        if len(part) == samples and distinct.size < taken.size:
+            yield f"epoch {epoch}: {taken.size - distinct.size} samples not used"
 
 
 def _read(paths: Sequence[Path]) -> list[Ledger]:
@@ -195,12 +212,16 @@ def _read_file(path: Path) -> Ledger:
     except ValidationError:
         raise InvalidInputError("ledger", path, "a ledger: its first line says which run and rank it is of") from None
     steps: dict[int, npt.NDArray[np.int64]] = {}
+    skipped: dict[int, int] = {}
     for number, line in enumerate(lines, 2):
         try:
             if line:
                 document = json.loads(line)
+                if "skipped_before" in document:
+                    skipped[int(document["skipped_before"])] = int(document["samples"])
+                    continue
                 steps[int(document["step"])] = np.array(document["indices"], dtype=np.int64)
         except (ValueError, KeyError, TypeError):
             if number <= len(lines):  # a kill can only tear the last line
                 raise InvalidInputError("ledger", f"{path} line {number}", "a step and its sample indices") from None
-    return head, steps
+    return head, steps, skipped

@@ -33,6 +33,10 @@ class LedgerWriter:
         """Step number `step` is done with these samples."""
         self._write(json.dumps({"step": step, "indices": indices.tolist()}, separators=(",", ":")))
 
+    def skipped(self, step: int, samples: int) -> None:
+        """Before step number `step`, so many samples were passed over on request."""
+        self._write(json.dumps({"skipped_before": step, "samples": samples}, separators=(",", ":")))
+
     def close(self) -> None:
         """Nothing follows."""
         if self._descriptor >= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from harness.checkpoint.outcomes import RestoredState
@@ -12,6 +13,7 @@ from harness.learning_rate import LearningRateScale
 from harness.tuning import RunHistory
 
 _DATASET_SAMPLES = "dataset_samples"
+SKIPPED = "skipped"
 
 
 @dataclass
@@ -28,6 +30,8 @@ class Position:
     batch: int | None = None
     """Samples of a step, once `steps` was called."""
     total_steps: int | None = None
+    skipped: dict[int, int] = field(default_factory=dict)
+    """Samples that were passed over on request, by the step before which they were."""
     step_seconds: float = 0.0
     """As the ranks agreed on it; 0 before."""
     learning_rate: LearningRateScale = field(init=False)
@@ -64,6 +68,7 @@ class Position:
             seed=self.config.seed,
             user={
                 _DATASET_SAMPLES: self.samples,
+                **({SKIPPED: json.dumps(self.skipped)} if self.skipped else {}),
                 **self.learning_rate.remembered(),
                 **self.history.remembered(self.step, self.step_seconds),
             },
@@ -102,3 +107,9 @@ class Position:
                 "another size is another order: use the same dataset, or choose a new run_id",
             )
         self.samples, self.batch, self.total_steps = samples, batch, total_steps
+
+
+def parse_skipped(remembered: object) -> dict[int, int]:
+    """`Position.skipped` from what a checkpoint's progress says of it."""
+    found = json.loads(remembered) if isinstance(remembered, str) else {}
+    return {int(step): int(samples) for step, samples in found.items()}

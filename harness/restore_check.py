@@ -49,6 +49,12 @@ class RestoreCheck:
         elif attempt.placement.rank == 0:
             _log.info("%s cannot be checked by its next loss: the run ended before that step", state.name)
 
+    def forget(self) -> None:
+        """The next step is not the one whose loss was saved."""
+        if self._expected is not None and self._attempt.placement.rank == 0:
+            _log.info("%s is not checked by its next loss: other data follows it now", self._expected[1].name)
+        self._expected = None
+
     def observe(self, step: int, loss: torch.Tensor | float) -> None:
         """The loss of step number `step` (counted from 0)."""
         self._observed = (step, loss)

@@ -47,6 +47,7 @@ from harness.newcomers import watch_for_newcomers
 from harness.position import Position
 from harness.randomness import RandomState, seed_everything
 from harness.restore_check import RestoreCheck
+from harness.skipping import Skips
 from harness.steps import Step
 from harness.timing import StepTimer
 
@@ -85,6 +86,7 @@ class Run:
         self._timer = StepTimer(attempt.clock, window_steps=self.config.telemetry.window_steps)
         self._boundary = Boundary(attempt, board, self._position, self._timer, self._state)
         self._restore_check = RestoreCheck(attempt)
+        self._skips = Skips(attempt, self._position)
 
     @classmethod
     def from_env(
@@ -220,11 +222,15 @@ class Run:
             self.register(**{STREAM: loader})
         self.restore()
         self._position.use_dataset(samples, plan.global_batch_samples, total, self.restored)
+        self._skips.check(self.restored)
         self._elastic.begin(plan, order, loader, self.restored)
         self._ledger = open_ledger(self._attempt, self._position)
         self._enter_streams()
         self._timer.start()
         while self.step < total:
+            if self._skips.apply(plan.reference_batch_samples, self._ledger):
+                self._elastic.moved(order)
+                self._restore_check.forget()
             self._step = self._elastic.step()
             self._timer.step_begins()
             self._in_body = True

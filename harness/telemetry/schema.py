@@ -198,6 +198,13 @@ class Rescaled(Event):
     previous_world_size: int
 
 
+class DataSkipped(Event):
+    """Data was passed over before `step`, as ``data.skip`` asks."""
+
+    event: Literal["data_skipped"] = "data_skipped"
+    samples: int
+
+
 class Left(Event):
     """This rank stops before the run is finished."""
 
@@ -227,6 +234,7 @@ AnyEvent = Annotated[
     | EmergencySaved
     | IntervalTuned
     | Rescaled
+    | DataSkipped
     | Left
     | Finished,
     Field(discriminator="event"),
@@ -246,6 +254,7 @@ EVENT_NAMES: tuple[str, ...] = (
     "emergency_saved",
     "interval_tuned",
     "rescaled",
+    "data_skipped",
     "left",
     "finished",
 )
@@ -325,6 +334,8 @@ class Profile(StrictModel):
     startup_seconds: Measurement | None = None
     """Launcher start to first step: processes, rendezvous, restore."""
     checkpoint_bytes: Measurement | None = None
+    replacement_seconds: Measurement | None = None
+    """Last sign of an attempt that lost a node to the next one's launcher, with as many nodes: wait and boot."""
 
     notices: int = Field(0, ge=0)
     notices_acted_on: int = Field(0, ge=0)
