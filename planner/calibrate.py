@@ -15,7 +15,7 @@ from harness.telemetry.schema import Measurement, Profile
 from planner.catalogue import Instance
 from planner.hazard_source import rate_interval_per_hour
 from planner.profile import describes
-from planner.telemetry_runs import MeasuredRun
+from planner.telemetry_runs import MeasuredRun, replacement_seconds
 from simulator.statistics import Proportion, wilson_interval
 
 _USED_FOR: dict[str, tuple[str, str, str]] = {
@@ -27,11 +27,11 @@ _USED_FOR: dict[str, tuple[str, str, str]] = {
     "emergency_seconds": ("s", "emergency", "no save on a notice became durable"),
     "startup_seconds": ("s", "startup", "no attempt says when its launcher started"),
     "checkpoint_bytes": ("bytes", "size, scale", "no checkpoint tells its size"),
+    "replacement_seconds": ("s", "provision", "no reclaimed node was replaced"),
 }
 
 NOT_IN_TELEMETRY: tuple[tuple[str, str], ...] = (
-    ("provision_hours", "the wait for capacity is over before the harness starts"),
-    ("boot_seconds", "so is the boot"),
+    ("boot_seconds", "the boot is over before the harness starts"),
     ("persist_slowdown", "step times are not separated by whether an upload was in flight"),
     ("spot_usd_per_hour", "the harness does not know the price"),
 )
@@ -94,7 +94,9 @@ def calibrate(runs: Sequence[MeasuredRun], place: Place, instance: Instance | No
     `instance` is the catalogue's row of `place.instance`: a profile measured on CPUs is not given the name of a type
     with accelerators (InvalidInputError).  Runs that cannot be pooled raise InvalidInputError.
     """
-    profile = pool([run.summary.profile for run in runs])
+    profile = pool(
+        [run.summary.profile.model_copy(update={"replacement_seconds": replacement_seconds(run)}) for run in runs]
+    )
     if instance is not None and not describes(profile, instance):
         raise InvalidInputError(
             "--instance",

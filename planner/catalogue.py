@@ -149,6 +149,9 @@ class Catalogue:
         live: frozenset[tuple[str, str, str]] | None = None,
     ) -> None:
         self._instances = {(row.provider, row.name): row for row in instances}
+        self._by_name: dict[str, list[Instance]] = {}
+        for row in self._instances.values():
+            self._by_name.setdefault(row.name.casefold(), []).append(row)
         self.accelerators: Mapping[str, Accelerator] = {row.name: row for row in accelerators}
         self.prices = tuple(prices)
         self.assumptions = assumptions
@@ -167,10 +170,10 @@ class Catalogue:
         """
         if provider is not None:
             self.require_provider(provider)
-        candidates = [row for row in self.instances if provider in (None, row.provider)]
-        for row in candidates:
-            if row.name.casefold() == name.casefold():
+        for row in self._by_name.get(name.casefold(), ()):
+            if provider in (None, row.provider):
                 return row
+        candidates = [row for row in self.instances if provider in (None, row.provider)]
         where = f" of {provider}" if provider else ""
         guess = did_you_mean(name, (row.name for row in candidates))
         raise InvalidInputError("instance", name, f"an accelerator instance type{where} from the catalogue", guess)
@@ -269,18 +272,15 @@ class Catalogue:
         for key, rows in offers.items():
             rows.sort(key=lambda offer: (offer.region, offer.zone or ""))
             suspicious = _far_below_siblings(rows, ratio)
-            flagged[key] = tuple(
-                replace(
-                    offer,
-                    flags=(
-                        *offer.flags,
-                        *((FAR_BELOW_SIBLINGS,) if index in suspicious else ()),
-                        *((OLD_PRICE,) if _is_old(offer, newest[offer.provider], old_days) else ()),
-                        *((SNAPSHOT_PRICE,) if self._is_snapshot(offer) else ()),
-                    ),
+            for index, offer in enumerate(rows):
+                more = (
+                    *((FAR_BELOW_SIBLINGS,) if index in suspicious else ()),
+                    *((OLD_PRICE,) if _is_old(offer, newest[offer.provider], old_days) else ()),
+                    *((SNAPSHOT_PRICE,) if self._is_snapshot(offer) else ()),
                 )
-                for index, offer in enumerate(rows)
-            )
+                if more:
+                    rows[index] = replace(offer, flags=(*offer.flags, *more))
+            flagged[key] = tuple(rows)
         return flagged
 
     def _is_snapshot(self, offer: Offer) -> bool:

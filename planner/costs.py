@@ -42,9 +42,10 @@ FLAGS = {
 class DerivedCosts:
     """The four durations in seconds, whether an emergency save fits the notice, and why.
 
-    `parts` breaks the durations down: (what, seconds, how it was computed).  `largest_emergency_gib` is the biggest
-    checkpoint (whole fleet) whose emergency save still fits; None when not even an empty one does.  `flags` says which
-    bandwidths of the type are unknown.  `assumptions` are those that were used, in the order of use.
+    `parts` breaks each duration (stall, persist, emergency, startup) down into (what, seconds).
+    `largest_emergency_gib` is the biggest checkpoint (whole fleet) whose emergency save still fits; None when not
+    even an empty one does.  `flags` says which bandwidths of the type are unknown.  `assumptions` are those that were
+    used, in the order of use.
     """
 
     stall_seconds: float
@@ -54,7 +55,7 @@ class DerivedCosts:
     notice_seconds: float
     emergency_fits: bool
     largest_emergency_gib: float | None
-    parts: tuple[tuple[str, float, str], ...]
+    parts: dict[str, tuple[tuple[str, float], ...]]
     flags: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
 
@@ -114,7 +115,6 @@ def derive_costs(
     notice = ledger.value(f"notice_seconds_{instance.provider}") if notice_seconds is None else notice_seconds
     share = checkpoint_gib / nodes
     flags: list[str] = []
-    parts: list[tuple[str, float, str]] = []
 
     # Every duration is fixed + slope × share; the pair also answers which size still fits.
     if profile is not None and not describes(profile, instance):
@@ -134,10 +134,7 @@ def derive_costs(
     # A measured startup runs from the launcher to the first step; how much of it grows with the state is not known.
     startup = boot + (measured.line("startup_seconds", "launch to first step") or _startup(instance, ledger, flags))
 
-    for name, line in (("stall", stall), ("persist", persist), ("emergency", emergency), ("startup", startup)):
-        parts += [
-            (f"{name}: {what}", fixed + slope * share, _how(fixed, slope, share)) for what, fixed, slope in line.terms
-        ]
+    lines = {"stall": stall, "persist": persist, "emergency": emergency, "startup": startup}
     room = notice - emergency.fixed
     largest = None if room < 0.0 else (math.inf if emergency.slope == 0.0 else nodes * room / emergency.slope)
     emergency_seconds = emergency.at(share)
@@ -149,7 +146,10 @@ def derive_costs(
         notice_seconds=notice,
         emergency_fits=emergency_seconds <= notice,
         largest_emergency_gib=largest,
-        parts=tuple(parts),
+        parts={
+            name: tuple((what, fixed + slope * share) for what, fixed, slope in line.terms)
+            for name, line in lines.items()
+        },
         flags=tuple(dict.fromkeys(flags)),
         assumptions=ledger.used(),
     )
@@ -247,12 +247,6 @@ def _far_from(measured_gib: float | None, wanted_gib: float) -> bool:
     if not measured_gib or wanted_gib <= 0.0:
         return False
     return not 0.1 <= wanted_gib / measured_gib <= 10.0
-
-
-def _how(fixed: float, slope: float, share_gib: float) -> str:
-    """How a part was computed, for a person."""
-    growing = f"{share_gib:.4g} GiB a node at {1.0 / slope:.3g} GiB/s" if slope > 0.0 else ""
-    return " + ".join(text for text in (f"{fixed:g} s" if fixed or not slope else "", growing) if text)
 
 
 def _check(checkpoint_gib: float, nodes: int, notice_seconds: float | None) -> None:

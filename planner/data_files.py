@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from harness.errors import InvalidInputError, did_you_mean
@@ -168,34 +169,37 @@ def _check_header(path: Path, header: Sequence[str] | None, names: list[str]) ->
 
 
 def _parse_cell(column: Column, cell: str, path: Path, line: int) -> str | float | None:
-    where = f"{path} line {line}, column {column.name}"
     text = cell.strip()
+
+    def refused(expected: str, hint: str | None = None) -> InvalidInputError:
+        where = f"{path} line {line}, column {column.name}"
+        return InvalidInputError(where, text or "an empty cell", expected, hint)
+
     if not text:
         if column.optional:
             return None
-        raise InvalidInputError(where, "an empty cell", _KINDS[column.kind])
+        raise refused(_KINDS[column.kind])
     if column.kind == "text":
         if column.choices and text not in column.choices:
-            expected = f"one of {', '.join(column.choices)}"
-            raise InvalidInputError(where, text, expected, did_you_mean(text, column.choices))
+            raise refused(f"one of {', '.join(column.choices)}", did_you_mean(text, column.choices))
         return text
     if column.kind == "date":
         try:
             AsOf.parse(text)
         except ValueError:
-            raise InvalidInputError(where, text, _KINDS["date"]) from None
+            raise refused(_KINDS["date"]) from None
         return text
     try:
         number = float(text)
     except ValueError:
-        raise InvalidInputError(where, text, _KINDS[column.kind]) from None
+        raise refused(_KINDS[column.kind]) from None
     if not math.isfinite(number) or (column.kind == "count" and number != int(number)):
-        raise InvalidInputError(where, text, _KINDS[column.kind])
+        raise refused(_KINDS[column.kind])
     if not column.minimum <= number <= column.maximum:
         expected = f"a number >= {column.minimum:g}"
         if math.isfinite(column.maximum):
             expected += f" and <= {column.maximum:g}"
-        raise InvalidInputError(where, text, expected)
+        raise refused(expected)
     return number
 
 
@@ -210,20 +214,24 @@ class AsOf:
     first: date
     last: date
 
-    @classmethod
-    def parse(cls, text: str) -> AsOf:
-        """`text` as the range of days it can mean; ValueError when it is no such date."""
+    @staticmethod
+    @cache
+    def parse(text: str) -> AsOf:
+        """`text` as the range of days it can mean; ValueError when it is no such date.
+
+        Thousands of rows share a few dates: each is read once.
+        """
         parts = text.split("-")
         if [len(part) for part in parts] != [4, 2, 2][: len(parts)] or not all(part.isdigit() for part in parts):
             raise ValueError(f"not a date: {text!r}")
         numbers = [int(part) for part in parts]
         if len(numbers) == 1:
-            return cls(date(numbers[0], 1, 1), date(numbers[0], 12, 31))
+            return AsOf(date(numbers[0], 1, 1), date(numbers[0], 12, 31))
         if len(numbers) == 2:
             year, month = numbers
-            return cls(date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1]))
+            return AsOf(date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1]))
         day = date(*numbers)
-        return cls(day, day)
+        return AsOf(day, day)
 
     def age_days(self, today: date) -> int:
         """Days from the first day this can mean to `today` (never negative)."""

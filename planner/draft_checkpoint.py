@@ -106,8 +106,7 @@ def _emergency(draft: Draft, share: float) -> None:
 def _derivation(draft: Draft, name: str, share: float) -> str:
     """How a duration came about: measured, or its largest parts."""
     assert draft.derived is not None
-    kind = name.removesuffix("_seconds")
-    parts = [(what.split(": ")[1], s) for what, s, _ in draft.derived.parts if what.startswith(f"{kind}: ")]
+    parts = draft.derived.parts[name.removesuffix("_seconds")]
     measured = [row for row in draft.derived.assumptions if row.name == f"measured_{name}"]
     if measured:
         added = [f"{what} {seconds:.3g} s" for what, seconds in parts[:-1] if seconds > 0.0]

@@ -7,9 +7,9 @@ from planner.catalogue import FAR_BELOW_SIBLINGS, NO_DISCOUNT, Catalogue, Instan
 from planner.completed import Value, from_table, offer_prices
 from planner.distributions import lifetime_of, provision_of
 from planner.draft import Draft
-from planner.hazards import HazardSource, choose_hazard, hazard_sources
+from planner.hazards import HazardSource, choose_hazard
 from planner.layers import Layered
-from planner.provision_waits import provision_sources
+from planner.provision_waits import ASSUMED, CONVERTED
 from simulator.lifetimes import Exponential, Lifetime
 from simulator.provision import ConstantProvision, Provision
 
@@ -72,15 +72,7 @@ def fill_lifetime(draft: Draft) -> tuple[Lifetime, HazardSource | None]:
             UNKNOWN_RATE, "nothing", "how often a node is interrupted", "or market.lifetime, or --instance"
         )
     region = draft.values["fleet.region"].value
-    sources = hazard_sources(
-        draft.instance,
-        region,
-        own=draft.knowledge.own,
-        profile=draft.knowledge.profile,
-        bands=draft.knowledge.bands,
-        assumptions=draft.knowledge.assumptions,
-        directory=draft.knowledge.directory,
-    )
+    sources = draft.knowledge.hazard_sources(draft.instance, region)
     try:
         source = choose_hazard(sources, draft.knowledge.hazard, draft.instance)
     except InvalidInputError as error:
@@ -109,14 +101,10 @@ def fill_provision(draft: Draft) -> Provision:
         row = draft.knowledge.assumptions.row("provision_hours")
         draft.put("market.provision_hours", row.value, "assumption", row.source, row.as_of)
         return ConstantProvision(row.value)
-    source = provision_sources(
-        draft.instance,
-        draft.values["fleet.region"].value,
-        assumptions=draft.knowledge.assumptions,
-        directory=draft.knowledge.directory,
-    )[0]
-    origin = "assumption" if source.waits is None else "data"
-    shown = source.source if source.waits is None else f"{source.name}: {source.source}"
+    region, zone = (draft.values[f"fleet.{name}"].value for name in ("region", "zone"))
+    source = draft.knowledge.provision_sources(draft.instance, region, zone)[0]
+    origin = "assumption" if ASSUMED in source.flags or CONVERTED in source.flags else "data"
+    shown = source.source if ASSUMED in source.flags else f"{source.name}: {source.source}"
     draft.put("market.provision_hours", source.mean_hours, origin, shown, source.as_of)
     return source.provision
 

@@ -125,11 +125,12 @@ def _groups(
     layered: Layered, knowledge: Knowledge, places: Iterable[Place], rejected: list[Rejected]
 ) -> dict[Spec, list[tuple[Place, Completed]]]:
     """Places by what they share: everything but the price."""
-    by_region: dict[tuple[str, str, str, int], tuple[Completed, Spec] | InvalidInputError] = {}
+    by_region: dict[tuple[str, str, str, int, int | None], tuple[Completed, Spec] | InvalidInputError] = {}
     groups: dict[Spec, list[tuple[Place, Completed]]] = {}
     places = tuple(places)
     for place in places:
-        key = (place.instance.provider, place.instance.name, place.offer.region, place.nodes)
+        score = knowledge.placement_score(place.instance, place.offer.region, place.offer.zone)
+        key = (place.instance.provider, place.instance.name, place.offer.region, place.nodes, score)
         if key not in by_region:
             try:
                 completed = complete(

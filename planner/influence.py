@@ -10,6 +10,8 @@ from harness.errors import InvalidInputError
 from planner.completion import Completed
 from planner.distributions import at_rate
 from planner.evaluate import Candidate, costs_of
+from planner.knowledge import Knowledge
+from planner.provision_waits import ProvisionSource
 from simulator.provision import ConstantProvision
 from simulator.simulate import simulate
 from simulator.spec import Spec
@@ -44,10 +46,15 @@ _DOUBLED = (
 )
 
 
-def influences(best: Candidate) -> tuple[Influence, ...]:
-    """The plan with each uncertain value doubled (notices: never acted on), largest change of cost first.
+_MATTERS = 0.001
+"""Another wait that moves neither cost nor makespan by this fraction is not worth a row."""
 
-    Same fates, same interval: the differences are of the values, not of luck.
+
+def influences(best: Candidate, knowledge: Knowledge | None = None) -> tuple[Influence, ...]:
+    """The plan with each uncertain value doubled (notices: never acted on), largest change of cost or makespan first.
+
+    With `knowledge`, also with the wait that each other source states, where that makes a difference.  Same fates,
+    same interval: the differences are of the values, not of luck.
     """
     completed, spec = best.completed, best.spec
     seed = completed.seed
@@ -65,7 +72,23 @@ def influences(best: Candidate) -> tuple[Influence, ...]:
             continue
         cost = float(costs_of(completed, runs).mean()) / base_cost - 1.0
         rows.append(_influence(completed, path, changed_to, cost, float(runs.makespan_hours.mean()) - base_makespan))
-    return tuple(sorted(rows, key=lambda row: -abs(row.cost_fraction)))
+    for other in _other_waits(best, knowledge) if knowledge is not None else ():
+        runs = simulate(dataclasses.replace(spec, provision=other.provision), runs=RUNS, seed=seed)
+        cost = float(costs_of(completed, runs).mean()) / base_cost - 1.0
+        longer = float(runs.makespan_hours.mean()) - base_makespan
+        if abs(cost) >= _MATTERS or abs(longer) >= _MATTERS * base_makespan:
+            row = _influence(completed, "market.provision_hours", f"{other.mean_hours:.3g} h", cost, longer)
+            source = other.source if other.waits is None else f"{other.name}: {other.source}"
+            rows.append(dataclasses.replace(row, source=source, as_of=other.as_of))
+    return tuple(sorted(rows, key=lambda row: -max(abs(row.cost_fraction), abs(row.makespan_hours) / base_makespan)))
+
+
+def _other_waits(best: Candidate, knowledge: Knowledge) -> tuple[ProvisionSource, ...]:
+    """What the sources that the plan does not use say about the wait; none where the user gave it."""
+    completed = best.completed
+    if completed.layered.scenario.market.provision is not None or completed.instance is None:
+        return ()
+    return knowledge.provision_sources(completed.instance, best.offer.region, best.offer.zone)[1:]
 
 
 def _changes(completed: Completed, spec: Spec) -> list[tuple[str, str, Spec]]:

@@ -61,7 +61,8 @@ class Recommendation:
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
         """What the recommended plan rests on and the user did not give; those that matter most first."""
-        order = {row.name: index for index, row in enumerate(self.influences)}
+        names = [row.name for row in self.influences]
+        order = {name: names.index(name) for name in names}
         rows = (*self.stated, *self.best.completed.assumptions)
         return tuple(sorted(rows, key=lambda row: order.get(row.name, len(order))))
 
@@ -119,7 +120,7 @@ def recommend(
                 say("break-even rates")(index + 1, len(order))
             if best.spec.first_hour_refund:
                 without_refund = search.rate_per_hour(best, refund=False)
-            influence = influences(best)
+            influence = influences(best, knowledge)
             sensitivity = other_hazards(
                 layered,
                 knowledge,

@@ -14,7 +14,7 @@ from harness.errors import InvalidInputError
 from planner.catalogue import Offer
 from planner.completion import Knowledge
 from planner.evaluate import Candidate, Effort, broad_effort, costs_of, evaluate, with_lifetime
-from planner.hazards import HazardSource, hazard_sources
+from planner.hazards import HazardSource
 from planner.layers import Layered
 from planner.places import Place
 from planner.ranking import COST, Objective, best_of, ranked
@@ -105,21 +105,9 @@ def other_hazards(
 
 def _by_source(knowledge: Knowledge, places: Sequence[Place]) -> dict[str, list[tuple[Place, HazardSource]]]:
     """The places that each source knows, sources in the order in which they are met."""
-    asked: dict[tuple[str, str, str], tuple[HazardSource, ...]] = {}
     found: dict[str, list[tuple[Place, HazardSource]]] = {}
     for place in places:
-        key = (place.instance.provider, place.instance.name, place.offer.region)
-        if key not in asked:
-            asked[key] = hazard_sources(
-                place.instance,
-                place.offer.region,
-                own=knowledge.own,
-                profile=knowledge.profile,
-                bands=knowledge.bands,
-                assumptions=knowledge.assumptions,
-                directory=knowledge.directory,
-            )
-        for source in asked[key]:
+        for source in knowledge.hazard_sources(place.instance, place.offer.region):
             found.setdefault(source.name, []).append((place, source))
     return found
 

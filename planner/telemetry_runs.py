@@ -107,5 +107,20 @@ def between_attempts_seconds(run: MeasuredRun) -> Measurement | None:
     return Measurement.of([max(0.0, after.first_wall - before.last_wall) for before, after in pairwise(attempts)])
 
 
+def replacement_seconds(run: MeasuredRun) -> Measurement | None:
+    """As `between_attempts_seconds`, only where a node was reclaimed and as many nodes as before went on.
+
+    That is the wait for capacity and the boot; a process that was merely started again waited for nothing.
+    """
+    attempts = run.summary.attempts
+    return Measurement.of(
+        [
+            max(0.0, after.first_wall - before.last_wall)
+            for before, after in pairwise(attempts)
+            if before.reclaimed_nodes > 0 and after.nodes >= before.nodes
+        ]
+    )
+
+
 def _is_bucket(place: str) -> bool:
     return "://" in place and not place.startswith("file://")

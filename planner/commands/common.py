@@ -20,6 +20,7 @@ from planner.hazards import own_log_source
 from planner.layers import FieldPath, Layered
 from planner.options import Words, gather, scenario_options
 from planner.profile import load_profile
+from planner.provision_waits import own_waits_source
 from planner.render import Column
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,7 +43,8 @@ def planning_options(*, without: Iterable[FieldPath] = ()) -> Callable[[F], F]:
                     "--interruption-log",
                     type=click.Path(path_type=Path),
                     envvar="PLANNER_INTERRUPTION_LOG",
-                    help="Your own log of node lifetimes (planner fit reads the same): the best source of all.",
+                    help="Your own log of node lifetimes (planner fit reads the same): the best source of all. Used "
+                    "for waits too where it has them.",
                 ),
                 click.option(
                     "--assume",
@@ -90,6 +92,7 @@ def knowledge(parameters: dict[str, Any]) -> Knowledge:
         profile=load_profile(profile_path) if profile_path else None,
         hazard=parameters.get("hazard"),
         own=own_log_source(log) if log is not None else None,
+        own_waits=own_waits_source(log) if log is not None else None,
     )
 
 

@@ -45,9 +45,24 @@ def with_live_prices(known: Knowledge, layered: Layered, wanted: Wanted) -> Know
     fleet = layered.scenario.fleet
     regions = _regions(known.catalogue, instances, fleet.region, fleet.zone)
     with render.ProgressBar("asking the providers"):
-        found = fetch_live(instances, regions=regions, sources=Sources.default())
+        found = fetch_live(
+            instances,
+            regions=regions,
+            sources=Sources.default(),
+            nodes_for_scores=_nodes(layered, wanted),
+            scores_by_type=True,
+        )
     answer = LiveAnswer(len(found.prices), found.oldest_seconds, tuple(str(gap) for gap in grouped(found.missing)))
-    return replace(known, catalogue=found.catalogue(known.catalogue), bands=found.bands, live=answer)
+    return replace(
+        known, catalogue=found.catalogue(known.catalogue), bands=found.bands, live=answer, scores=found.scores
+    )
+
+
+def _nodes(layered: Layered, wanted: Wanted) -> int | None:
+    """For how many nodes placement scores are asked: the most wanted; None where a given wait makes them useless."""
+    if layered.scenario.market.provision is not None:
+        return None
+    return max((layered.scenario.fleet.nodes or 1, *wanted.node_counts))
 
 
 def _regions(

@@ -152,7 +152,9 @@ def _document(
         "offers": [{**asdict(offer), "flags": list(offer.flags), "discount": offer.discount} for offer in offers],
         "unpriced": [row.name for row in instances if not catalogue.offers(row.name, row.provider)],
         "history": [_history_document(history, start, now) for history in histories],
-        "scores": [asdict(score) for score in found.scores] if found else [],
+        "scores": [{"region": row.region, "zone_id": row.zone_id, "score": row.score} for row in found.scores]
+        if found
+        else [],
         "missing": [asdict(gap) for gap in found.missing] if found else [],
     }
 

@@ -1,67 +1,32 @@
 """Live prices of all providers together: what could be had, how old it is, and one line for each thing missing.
 
-Nothing here raises for a provider's failure.  Each question (one region, one type, one price list) is answered from
-the cache while that is fresh, else by the provider, else by the cache however old, else not at all; the plan goes on
+A question is one region, one type or one price list (`planner.prices.questions` has them answered).  The plan goes on
 with the bundled snapshot where nothing better is known, and the snapshot's date shows.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from harness.clock import Clock, SystemClock
 from harness.errors import ExternalServiceError, InvalidInputError
 from planner.bands import Band
 from planner.catalogue import Catalogue, Instance, Price
 from planner.prices import aws, azure, gcp, spot_advisor
-from planner.prices.cache import Answer, AnswerCache, default_cache_directory
 from planner.prices.history import zone_histories
+from planner.prices.questions import FRESH_SECONDS, SNAPSHOT_STANDS_IN, Collector, Question, Sources
 from planner.prices.records import Missing, PlacementScore, PriceChange, utc
-from planner.prices.transport import Transport, UrllibTransport
 
-FRESH_SECONDS = 3600.0
-"""Spot prices change a few times a day: an answer of the last hour is not asked for again."""
+MOST_SCORED_TYPES = 3
 
-SNAPSHOT_STANDS_IN = "the bundled snapshot stands in"
+__all__ = ["FRESH_SECONDS", "LivePrices", "Sources", "default_regions", "fetch_live"]
 
-_WORKERS = 8
 _SPOT_SOURCE = "AWS DescribeSpotPriceHistory"
 _ON_DEMAND_SOURCE = "AWS Price List API"
 _AWS_REMEDY = "set AWS_PROFILE or log in, with ec2:DescribeSpotPriceHistory and pricing:GetProducts"
 _GCP_REMEDY = "set PLANNER_GCP_API_KEY to a key of the Cloud Billing API"
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """How the providers are reached; each part has a fake.  `aws_clients` is called once, when AWS is first needed."""
-
-    aws_clients: Callable[[], aws.Clients]
-    transport: Transport
-    clock: Clock
-    cache: AnswerCache
-    gcp_api_key: str | None = None
-    azure_url: str = azure.URL
-    gcp_url: str = gcp.URL
-    advisor_url: str = spot_advisor.URL
-    fresh_seconds: float = FRESH_SECONDS
-
-    @classmethod
-    def default(cls, *, fresh_seconds: float = FRESH_SECONDS) -> Sources:
-        """The real ones."""
-        clock = SystemClock()
-        return cls(
-            aws_clients=aws.boto_clients,
-            transport=UrllibTransport(clock),
-            clock=clock,
-            cache=AnswerCache(default_cache_directory(), clock),
-            gcp_api_key=os.environ.get("PLANNER_GCP_API_KEY") or None,
-            fresh_seconds=fresh_seconds,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,103 +45,6 @@ class LivePrices:
         return snapshot.with_prices(self.prices)
 
 
-@dataclass(slots=True)
-class _Collector:
-    """What one call gathers, question by question."""
-
-    sources: Sources
-    prices: list[Price] = field(default_factory=list)
-    changes: list[PriceChange] = field(default_factory=list)
-    scores: list[PlacementScore] = field(default_factory=list)
-    bands: tuple[Band, ...] | None = None
-    missing: list[Missing] = field(default_factory=list)
-    oldest_seconds: float = 0.0
-
-    @property
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.sources.clock.wall(), tz=UTC)
-
-    def answers(self, questions: Sequence[_Question], *, unreachable: Missing | None = None) -> list[_Got]:
-        """The answers that can be had, asked in parallel; what cannot becomes Missing.
-
-        With `unreachable` nobody is asked: the cache answers however old it is, and that is the one line about it.
-        """
-        fresh_seconds = self.sources.fresh_seconds
-        stored = {question.key: self.sources.cache.get(question.key) for question in questions}
-        got, asked = [], []
-        for question in questions:
-            answer = stored[question.key]
-            if answer is not None and (answer.age_seconds <= fresh_seconds or unreachable is not None):
-                got.append(self._from_cache(question, answer))
-            else:
-                asked.append(question)
-        if unreachable is not None:
-            if got and self.oldest_seconds > fresh_seconds:
-                age = f"using answers of up to {self.oldest_seconds / 3600.0:.1f} h ago"
-                unreachable = replace(unreachable, why=f"{unreachable.why}; {age}")
-            if asked or self.oldest_seconds > fresh_seconds:
-                self.missing.append(unreachable)
-            return got
-        for question, outcome in zip(asked, _ask_all(asked), strict=True):
-            answer = stored[question.key]
-            if not isinstance(outcome, ExternalServiceError):
-                self.sources.cache.put(question.key, outcome)
-                got.append(_Got(question, outcome, self.now.date().isoformat()))
-                continue
-            why = str(outcome).removeprefix(f"{question.what}: ")
-            if answer is None:
-                self.missing.append(Missing(question.what, why, SNAPSHOT_STANDS_IN))
-            else:
-                got.append(self._from_cache(question, answer))
-                age = f"{answer.age_seconds / 3600.0:.1f} h"
-                self.missing.append(Missing(question.what, why, f"using the answer of {age} ago"))
-        return got
-
-    def _from_cache(self, question: _Question, answer: Answer) -> _Got:
-        self.oldest_seconds = max(self.oldest_seconds, answer.age_seconds)
-        given = self.now - timedelta(seconds=answer.age_seconds)
-        return _Got(question, answer.document, given.date().isoformat())
-
-
-def _ask_all(questions: Sequence[_Question]) -> list[Any]:
-    """Each question's answer, or the ExternalServiceError that came instead; other errors are bugs and raise."""
-    if not questions:
-        return []
-    with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-        futures = [pool.submit(question.ask) for question in questions]
-        try:
-            return [_outcome(future) for future in futures]
-        except BaseException:  # Ctrl-C: what has not begun need not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _outcome(future: Future[Any]) -> Any:
-    try:
-        return future.result()
-    except ExternalServiceError as error:
-        return error
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """One thing to ask: a key that names it in the cache, words for it, and how to ask (JSON values come back)."""
-
-    key: str
-    what: str
-    ask: Callable[[], Any]
-    context: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Got:
-    """An answer and the day (UTC) on which it was given."""
-
-    question: _Question
-    document: Any
-    as_of: str
-
-
 def fetch_live(
     instances: Sequence[Instance],
     *,
@@ -184,19 +52,24 @@ def fetch_live(
     sources: Sources,
     history_days: float = 0.0,
     nodes_for_scores: int | None = None,
+    scores_by_type: bool = False,
     bands: bool = True,
 ) -> LivePrices:
     """Prices of `instances` now, in `regions` (AWS region names; Azure and Google Cloud answer for all of theirs).
 
     `history_days` (0 to 90) adds the price changes of that long; `nodes_for_scores` adds AWS's placement scores for so
-    many nodes; `bands` the Spot Advisor's.  Raises InvalidInputError for a history that the API does not have.
+    many nodes (of any of the types, or type by type with `scores_by_type`); `bands` the Spot Advisor's.
+    Raises InvalidInputError for a history that the API does not have.
     """
     if not 0.0 <= history_days <= aws.LONGEST_HISTORY_DAYS:
         raise InvalidInputError("--history", history_days, f"0 to {aws.LONGEST_HISTORY_DAYS} days")
-    collector = _Collector(sources)
+    collector = Collector(sources)
     by_provider = {name: [row for row in instances if row.provider == name] for name in ("aws", "azure", "gcp")}
     if by_provider["aws"]:
-        _aws(collector, [row.name for row in by_provider["aws"]], regions, history_days, nodes_for_scores)
+        names = [row.name for row in by_provider["aws"]]
+        clients = _aws(collector, names, regions, history_days)
+        if nodes_for_scores is not None and regions and clients.error is None:
+            _scores(collector, clients, names, regions, nodes_for_scores, scores_by_type)
         if bands:
             _advisor(collector)
     if by_provider["azure"]:
@@ -213,9 +86,7 @@ def fetch_live(
     )
 
 
-def _aws(
-    collector: _Collector, names: list[str], regions: Sequence[str], history_days: float, nodes: int | None
-) -> None:
+def _aws(collector: Collector, names: list[str], regions: Sequence[str], history_days: float) -> _Clients:
     clients = _Clients(collector.sources.aws_clients, [("pricing", "us-east-1"), *(("ec2", name) for name in regions)])
     now = collector.now
     start = now - timedelta(days=history_days)
@@ -232,11 +103,11 @@ def _aws(
         return lambda: aws.on_demand_prices(clients.client("pricing", "us-east-1"), name)
 
     spots = [
-        _Question(f"aws spot {region} {types} {history_days:g}d", f"AWS spot prices in {region}", spot(region), region)
+        Question(f"aws spot {region} {types} {history_days:g}d", f"AWS spot prices in {region}", spot(region), region)
         for region in regions
     ]
     on_demands = [
-        _Question(f"aws on-demand {name}", f"AWS on-demand prices of {name}", on_demand(name), name) for name in names
+        Question(f"aws on-demand {name}", f"AWS on-demand prices of {name}", on_demand(name), name) for name in names
     ]
     unreachable = None if clients.error is None else Missing("AWS prices", str(clients.error), _AWS_REMEDY)
     got = collector.answers([*spots, *on_demands], unreachable=unreachable)
@@ -252,12 +123,39 @@ def _aws(
         collector.prices += _current(changes, now, answer.as_of)
         if not changes:
             collector.missing.append(Missing(answer.question.what, f"no spot market there for {types}"))
-    if nodes is not None and regions and clients.error is None:
-        what = "AWS spot placement scores"
-        try:
-            collector.scores += aws.placement_scores(clients.client("ec2", regions[0]), names, nodes, regions)
-        except ExternalServiceError as error:
-            collector.missing.append(Missing(what, str(error).removeprefix(f"{what}: ")))
+    return clients
+
+
+def _scores(
+    collector: Collector, clients: _Clients, names: list[str], regions: Sequence[str], nodes: int, by_type: bool
+) -> None:
+    what = "AWS spot placement scores"
+    if by_type and len(names) > MOST_SCORED_TYPES:
+        why = f"asked for up to {MOST_SCORED_TYPES} types only: an account may ask for few configurations a day"
+        collector.missing.append(Missing(what, why))
+        return
+
+    def asking(types: list[str]) -> Callable[[], Any]:
+        def ask() -> Any:
+            scores = aws.placement_scores(clients.client("ec2", regions[0]), types, nodes, regions)
+            return [{"region": row.region, "zone_id": row.zone_id, "score": row.score} for row in scores]
+
+        return ask
+
+    asked = [[name] for name in names] if by_type else [names]
+    questions = [
+        Question(
+            f"aws scores {','.join(sorted(types))} x{nodes} {','.join(regions)}",
+            what,
+            asking(types),
+            types[0] if by_type else "",
+            otherwise="",
+        )
+        for types in asked
+    ]
+    for got in collector.answers(questions):
+        instance = got.question.context or None
+        collector.scores += [PlacementScore(**row, instance=instance, as_of=got.as_of) for row in got.document]
 
 
 class _Clients:
@@ -297,18 +195,18 @@ def _current(changes: Sequence[PriceChange], now: datetime, as_of: str) -> list[
     return prices
 
 
-def _advisor(collector: _Collector) -> None:
+def _advisor(collector: Collector) -> None:
     sources = collector.sources
 
     def ask() -> Any:
         found = spot_advisor.fetch_bands(sources.transport, clock=sources.clock, url=sources.advisor_url)
         return [asdict(band) for band in found]
 
-    for answer in collector.answers([_Question("aws advisor", spot_advisor.SOURCE, ask)]):
+    for answer in collector.answers([Question("aws advisor", spot_advisor.SOURCE, ask)]):
         collector.bands = tuple(Band(**row) for row in answer.document)
 
 
-def _azure(collector: _Collector, instances: Sequence[Instance]) -> None:
+def _azure(collector: Collector, instances: Sequence[Instance]) -> None:
     sources, today = collector.sources, collector.now.date().isoformat()
 
     def asking(name: str) -> Callable[[], Any]:
@@ -320,7 +218,7 @@ def _azure(collector: _Collector, instances: Sequence[Instance]) -> None:
         return ask
 
     questions = [
-        _Question(f"azure {row.name}", f"Azure prices of {row.name}", asking(row.name), row.name) for row in instances
+        Question(f"azure {row.name}", f"Azure prices of {row.name}", asking(row.name), row.name) for row in instances
     ]
     for answer in collector.answers(questions):
         collector.prices += [Price(**row) for row in answer.document]
@@ -328,7 +226,7 @@ def _azure(collector: _Collector, instances: Sequence[Instance]) -> None:
             collector.missing.append(Missing(answer.question.what, "the price list has none", SNAPSHOT_STANDS_IN))
 
 
-def _gcp(collector: _Collector, instances: Sequence[Instance]) -> None:
+def _gcp(collector: Collector, instances: Sequence[Instance]) -> None:
     sources, today = collector.sources, collector.now.date().isoformat()
 
     def ask() -> Any:
@@ -346,7 +244,7 @@ def _gcp(collector: _Collector, instances: Sequence[Instance]) -> None:
     what = "Google Cloud prices"
     no_key = None if sources.gcp_api_key else Missing(what, "no API key", _GCP_REMEDY)
     key = "gcp " + ",".join(sorted(row.name for row in instances))
-    for got in collector.answers([_Question(key, what, ask)], unreachable=no_key):
+    for got in collector.answers([Question(key, what, ask)], unreachable=no_key):
         for answer in got.document.values():
             collector.prices += [Price(**row) for row in answer["prices"]]
             collector.missing += [Missing(**row) for row in answer["missing"]]

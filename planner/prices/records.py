@@ -83,6 +83,9 @@ class PlacementScore:
     region: str
     zone_id: str | None
     score: int
+    instance: str | None = None
+    """The type that was asked for; None: any of several."""
+    as_of: str = ""
 
 
 def utc(text: str) -> datetime:

@@ -41,7 +41,7 @@ def test_profile_holds_what_was_written(planner: Planner, tmp_path: Path) -> Non
     rate = document["rate"]
     assert rate["rate_per_hour"] == pytest.approx(2.5 / profile.exposure_hours)
     assert rate["low_per_hour"] < rate["rate_per_hour"] < rate["high_per_hour"]
-    assert {row["name"] for row in document["missing"]} >= {"provision_hours", "boot_seconds"}
+    assert {row["name"] for row in document["missing"]} >= {"boot_seconds", "persist_slowdown"}
 
 
 def test_the_next_recommendation_says_measured(planner: Planner, tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_only_the_wanted_region_is_asked(planner: Planner, providers: Providers)
     for narrowed in (("--region", "us-east-1"), ("--zone", "use1-az2")):
         if not providers.aws.clients:
             providers.aws.spot("us-east-1", ("use1-az2", 1.9))
+            providers.aws.scores("us-east-1", ("use1-az2", 3))
             providers.aws.on_demand(us_east_1="20.0")
         found = checked("recommend", planner("recommend", *JOB, *narrowed, "--live", "--json"))
         assert prices(found) == {"use1-az2": (1.9, "2026-11-24", False)}
@@ -155,6 +156,7 @@ def test_live_bands_replace_the_bundled_ones(planner: Planner, providers: Provid
     advisor = {**ADVISOR, "spot_advisor": {"us-east-1": {"Linux": {"p4d.24xlarge": {"s": 60, "r": 4}}}}}
     providers.transport = FakeTransport({spot_advisor.URL: [document(advisor)]})
     providers.aws.spot("us-east-1", ("use1-az2", 1.9))
+    providers.aws.scores("us-east-1", ("use1-az2", 3))
     providers.aws.on_demand(us_east_1="20.0")
     narrowed = (*JOB, "--zone", "use1-az2", "--hazard", "spot-advisor", "--json")
     live = checked("recommend", planner("recommend", *narrowed, "--live"))
@@ -191,3 +193,21 @@ def test_jobs_are_planned_on_live_prices_too(planner: Planner, providers: Provid
     assert "snapshot-price" not in answered["recommendation"]["flags"]
     assert "snapshot-price" in refused["recommendation"]["flags"]
     assert any("us-west-2" in warning for warning in refused["warnings"])
+
+
+def test_placement_scores_become_waits(planner: Planner, providers: Providers) -> None:
+    """Two zones of one region with scores 1 and 9: the wait of each follows its own, named as an assumption."""
+    providers.aws.spot("us-east-1", ("use1-az2", 1.9), ("use1-az6", 2.5))
+    providers.aws.scores("us-east-1", ("use1-az6", 9), ("use1-az2", 1))
+    providers.aws.on_demand(us_east_1="20.0")
+    narrowed = (*JOB, "--region", "us-east-1", "--live", "--json")
+    found = checked("recommend", planner("recommend", *narrowed))
+    done = {row["zone"]: row["makespan_hours"]["mean"] for row in found["candidates"]}
+    # 0.1 h + 0.25 h x (1 / p - 1) with p = 0.05 and 0.85, at least once: 4.8 h against 0.14 h.
+    assert done["use1-az2"] > done["use1-az6"] + 4.0
+    (wait,) = [row for row in found["assumptions"] if row["name"] == "provision_hours"]
+    assert "1 of 10" in wait["source"]
+    assert "assumption" in wait["source"]
+    # A wait that the user gives needs no score: none is asked for (the stub has no second answer).
+    given = checked("recommend", planner("recommend", *narrowed, "--provision-hours", "0.2"))
+    assert not any("placement" in line for line in given["live"]["missing"])

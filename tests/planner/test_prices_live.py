@@ -81,6 +81,12 @@ class FakeAws:
             },
         )
 
+    def scores(self, region: str, *rows: tuple[str, int]) -> None:
+        """Placement scores of zones (ids), to be asked for after the prices there."""
+        (stubber,) = [row for row in self.stubbers if row.client is self.clients["ec2", region]]
+        answer = [{"Region": region, "AvailabilityZoneId": zone, "Score": score} for zone, score in rows]
+        stubber.add_response("get_spot_placement_scores", {"SpotPlacementScores": answer})
+
     def on_demand(self, **usd_by_region: str) -> None:
         """The price list of p4d."""
         items = [price_list_item(region.replace("_", "-"), usd) for region, usd in usd_by_region.items()]
@@ -272,8 +278,8 @@ def test_history_keeps_the_changes_and_asks_for_the_days(aws: FakeAws, sources: 
 
 
 def test_scores_are_asked_for_when_wanted(aws: FakeAws, sources: Sources) -> None:
-    """A refusal is a line, the prices are still there."""
-    for refused in (False, True):
+    """A refusal is a line, the prices are still there; then they are had."""
+    for refused in (True, False):
         fresh = replace(sources, fresh_seconds=-1.0)
         aws.spot("us-east-1", ("use1-az2", 8.0))
         stubber = aws.stubbers[-1]

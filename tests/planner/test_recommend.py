@@ -339,3 +339,16 @@ def test_nothing_is_cut_in_a_narrow_window_and_unknown_bandwidths_are_said(plann
         assert whole in outcome.out
     assert max(len(line) for line in outcome.out.splitlines()) <= 80
     assert "network bandwidth is in no table" in " ".join(outcome.out.split())
+
+
+def test_other_waits_are_shown_where_they_matter(planner: Planner) -> None:
+    """A p3 waits 2 h by its traces; the six minutes of the assumption would end the job much earlier, at its cost."""
+    flags = ("--instance", "p3.2xlarge", "--work-hours", "50", "--checkpoint-gib", "2", "--region", "us-west-2")
+    fast = ("--runs", "200", "--interval-seconds", "1800", "--json")
+    document = json.loads(planner("recommend", *flags, *fast).out)
+    (row,) = [row for row in document["influences"] if row["name"] == "provision_hours"]
+    assert row["changed_to"] == "0.1 h"
+    assert row["makespan_hours"] < -5.0
+    assert "assumption" in row["source"]
+    given = json.loads(planner("recommend", *flags, "--provision-hours", "1", *fast).out)
+    assert {row["changed_to"] for row in given["influences"] if row["name"] == "provision_hours"} <= {"doubled"}
