@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.checkpoint.utils import find_state_dict_object
 
 from harness.checkpoint.digests import DigestingFile
+from harness.checkpoint.host_memory import HostMemory
 from harness.checkpoint.manifest import FileEntry
 from harness.checkpoint.names import shard_name
 from harness.checkpoint.ranks import Ranks, together
@@ -97,15 +98,14 @@ class HostBuffers:
         flat = [source for found in sources.values() for source in found]
         needed = sum(map(_room, flat))
         pinned = any(source.is_cuda for source in flat)
-        arena: torch.Tensor | None = None
+        arena: HostMemory | None = None
         if previous is not None:
-            arena, previous._arena = previous._arena, torch.empty(0, dtype=torch.uint8)
+            arena, previous._arena = previous._arena, HostMemory(0)
             previous._buffers.clear()
-        if arena is None or arena.nbytes < needed or (pinned and not arena.is_pinned()):
+        if arena is None or arena.nbytes < needed or (pinned and not arena.pinned):
             arena = None  # the old memory goes before the new comes: never two copies at once
-            # zeros, not empty: the first touch of fresh pages is what makes first saves slow, so touch them here.
-            arena = torch.zeros(needed + reserve_bytes, dtype=torch.uint8, pin_memory=pinned)
-        self._arena: torch.Tensor = arena
+            arena = HostMemory(needed + reserve_bytes, pinned=pinned)
+        self._arena: HostMemory = arena
         self._buffers: dict[str, list[torch.Tensor]] = {}
         memory, offset = arena.numpy(), 0
         for component, found in sources.items():
@@ -126,7 +126,7 @@ class HostBuffers:
     @property
     def address(self) -> int:
         """Where the memory is: the same after a new plan that fitted into it."""
-        return self._arena.data_ptr()
+        return self._arena.address
 
     def copy_from(self, tensors: Mapping[str, Tensors]) -> None:
         """Copy the share; when it returns, the caller may change the tensors."""

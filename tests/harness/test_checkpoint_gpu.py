@@ -39,7 +39,8 @@ def test_a_state_on_the_device_comes_back_bit_for_bit(tmp_path: Path) -> None:
     before = [tensor.clone() for tensor in tensors(components)]
     handle = checkpointer.save(components, Progress(step=1))
     assert checkpointer._buffers is not None
-    assert checkpointer._buffers._arena.is_pinned()
+    assert checkpointer._buffers._arena.pinned
+    assert torch.from_numpy(checkpointer._buffers._arena.numpy()).is_pinned()
     with torch.no_grad():
         for tensor in tensors(components):
             tensor.add_(1.0)
