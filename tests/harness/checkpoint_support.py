@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import nn
 
 from harness.checkpoint import Checkpointer, Progress, Target, claim_generation, open_target
+from harness.checkpoint.outcomes import RestoredState
 from harness.clock import Clock
 from harness.config import RunConfig
 
@@ -151,6 +152,15 @@ def save_steps(config: RunConfig, *steps: int, **options: Any) -> dict[int, str]
         prints[step] = job.fingerprint()
     checkpointer.close()
     return prints
+
+
+def fresh(config: RunConfig, **options: Any) -> tuple[RestoredState | None, Job]:
+    """(what a new attempt restores, its job)."""
+    job = Job()
+    checkpointer = single(config, **options)
+    restored = checkpointer.restore(job.components)
+    checkpointer.close()
+    return restored, job
 
 
 def fork_ranks(
