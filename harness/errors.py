@@ -15,6 +15,7 @@ Standard library only: both halves of the product import it, so it sits at the v
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable
 from pathlib import PurePath
 
@@ -38,7 +39,7 @@ class InvalidInputError(SpotPlannerError):
     Parameters
     ----------
     field:    what the user calls it: a flag, a key path such as ``market.lifetime.shape``, or a file name.
-    value:    what was given, shown verbatim (shortened when long).
+    value:    what was given: numbers bare, everything else in quotes (shortened when long).
     expected: what would have been accepted, as a phrase that completes "expected …".
     hint:     optional next step, e.g. the nearest valid choice.
     """
@@ -50,12 +51,22 @@ class InvalidInputError(SpotPlannerError):
         super().__init__(self._one_line())
 
     def _one_line(self) -> str:
-        shown = " ".join(str(self.value).split())
-        # A path is shown whole: its end is what tells one file from another.
-        if len(shown) > 80 and not isinstance(self.value, PurePath):
-            shown = shown[:77] + "..."
-        line = f"{self.field}: got {shown!r}, expected {self.expected}"
+        line = f"{self.field}: got {_shown(self.value)}, expected {self.expected}"
         return f"{line} ({self.hint})" if self.hint else line
+
+
+def _shown(value: object) -> str:
+    """A value in an error: numbers bare, everything else (a number written as text, too) in quotes, shortened."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    is_truth_value = isinstance(value, bool)
+    if isinstance(value, numbers.Real) and not is_truth_value:
+        return str(value)
+    text = " ".join(str(value).split())
+    # A path is shown whole: its end is what tells one file from another.
+    if len(text) > 80 and not isinstance(value, PurePath):
+        text = text[:77] + "..."
+    return repr(text)
 
 
 class ExternalServiceError(SpotPlannerError):

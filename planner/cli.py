@@ -28,6 +28,7 @@ from harness.errors import (
 )
 
 _EXTRA_ARGUMENT = re.compile(r"unexpected extra arguments? \((.*)\)")
+_UNKNOWN_COMMAND = re.compile(r"No such command '([^']+)'")
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "recommend": ("planner.commands.recommend", "Where to rent, how often to save, what it costs, when it is done."),
@@ -137,7 +138,10 @@ def usage_error(error: click.ClickException) -> InvalidInputError:
     help_hint = f"see {command} --help"
     if isinstance(error, click.NoSuchOption):
         known = _known_flags(ctx)
-        hint = did_you_mean(error.option_name, known)
+        # --provision-seconds means --provision-hours rather than --decision-seconds: the first word says what it is.
+        stem = error.option_name.lstrip("-").partition("-")[0]
+        akin = [flag for flag in known if flag.startswith(f"--{stem}-")]
+        hint = did_you_mean(error.option_name, akin) or did_you_mean(error.option_name, known)
         return InvalidInputError("flag", error.option_name, f"a flag of {command}", hint or help_hint)
     if isinstance(error, click.BadOptionUsage):
         return InvalidInputError(error.option_name, "nothing", "a value", help_hint)
@@ -149,6 +153,10 @@ def usage_error(error: click.ClickException) -> InvalidInputError:
         from planner.options import called
 
         return InvalidInputError(called(error.param, ctx), error.message, "a value that it accepts", help_hint)
+    unknown = _UNKNOWN_COMMAND.search(error.format_message())
+    if unknown is not None and isinstance(ctx, click.Context) and isinstance(ctx.command, click.Group):
+        names = list(ctx.command.commands)
+        return InvalidInputError("command", unknown[1], f"one of {', '.join(names)}", did_you_mean(unknown[1], names))
     extra = _EXTRA_ARGUMENT.search(error.format_message())
     if extra is not None:
         return InvalidInputError("argument", extra[1], f"no more arguments than {command} takes", help_hint)

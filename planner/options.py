@@ -6,6 +6,7 @@ put before it (``--notice-seconds``).  The variable is the flag's name with ``PL
 
 from __future__ import annotations
 
+import contextlib
 import math
 import types
 import typing
@@ -42,6 +43,15 @@ _VARIANTS: dict[str, tuple[type[StrictModel], ...]] = {
 F = typing.TypeVar("F", bound=Callable[..., Any])
 
 
+def as_given(text: str) -> float | int | str:
+    """A flag's text as the number that it is, so that an error shows it as one; itself where it is none."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            number: float | int = kind(text)
+            return number if math.isfinite(number) else text
+    return text
+
+
 class _Typed(click.ParamType[Any]):
     """Base of the types: a failed conversion is an InvalidInputError that names the flag or the variable."""
 
@@ -56,7 +66,7 @@ class _Typed(click.ParamType[Any]):
         try:
             return self.read(value.strip())
         except ValueError:
-            raise InvalidInputError(called(param, ctx), value, self.expected, self.hint(value)) from None
+            raise InvalidInputError(called(param, ctx), as_given(value), self.expected, self.hint(value)) from None
 
     def read(self, text: str) -> Any:
         raise NotImplementedError

@@ -86,13 +86,18 @@ def knowledge(parameters: dict[str, Any]) -> Knowledge:
             name = "--assume" if error.field == "assumption" else f"--assume {error.field}"
             raise InvalidInputError(name, error.value, error.expected, error.hint) from None
     log = parameters.get("interruption_log")
+    with file_of("--profile"):
+        profile = load_profile(profile_path) if profile_path else None
+    with file_of("--interruption-log"):
+        own = own_log_source(log) if log is not None else None
+        own_waits = own_waits_source(log) if log is not None else None
     return Knowledge(
         catalogue=catalogue,
         assumptions=assumptions,
-        profile=load_profile(profile_path) if profile_path else None,
+        profile=profile,
         hazard=parameters.get("hazard"),
-        own=own_log_source(log) if log is not None else None,
-        own_waits=own_waits_source(log) if log is not None else None,
+        own=own,
+        own_waits=own_waits,
     )
 
 
@@ -129,6 +134,17 @@ def print_assumptions(out: Console, assumptions: Iterable[Assumption], *, title:
         value = f"{render.number(row.value)} {row.unit}".strip()
         as_of = f" ({row.as_of})" if row.as_of else ""
         render.paragraph(out, f"{row.name} {value}: {row.source}{as_of}", indent=2)
+
+
+@contextlib.contextmanager
+def file_of(flag: str) -> Iterator[None]:
+    """An error about a file that cannot be read names the flag that it was given with."""
+    try:
+        yield
+    except InvalidInputError as error:
+        if error.field not in {"file", "trace"}:
+            raise
+        raise InvalidInputError(flag, error.value, error.expected, error.hint) from None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import click
 
 from harness.errors import EXIT_CTRL_C, EXIT_DONE, InvalidInputError
 from planner import render
-from planner.commands.common import knowledge
+from planner.commands.common import file_of, knowledge
 from planner.commands.emitting import check_emitting, print_written
 from planner.commands.live import with_live_prices
 from planner.commands.selection import objective_of, wanted_of
@@ -49,7 +49,9 @@ def recommend_jobs(ctx: click.Context, file: Path, parameters: dict[str, Any]) -
 
     budget = parameters[_BUDGET]
     flags = {**parameters, _BUDGET: None}
-    jobs = [(name, gather_document(ctx, flags, doc, f"{file}: job {name}")) for name, doc in read_jobs(file)]
+    with file_of("--jobs"):
+        listed = read_jobs(file)
+    jobs = [(name, gather_document(ctx, flags, doc, f"{file}: job {name}")) for name, doc in listed]
     bundled, wanted = knowledge(parameters), wanted_of(parameters)
     plans: list[JobPlan] = []
     complete = True

@@ -102,7 +102,10 @@ def select_instances(
     if names and accelerator:
         raise InvalidInputError("--accelerator", accelerator, "either --instance or --accelerator, not both")
     if names:
-        return tuple(dict.fromkeys(catalogue.instance(name, provider) for name in names))
+        try:
+            return tuple(dict.fromkeys(catalogue.instance(name, provider) for name in names))
+        except InvalidInputError as error:
+            raise InvalidInputError(f"--{error.field}", error.value, error.expected, error.hint) from None
     if accelerator:
         model, _, count = accelerator.partition(":")
         if count and not (count.isdigit() and int(count) >= 1):

@@ -112,7 +112,7 @@ def test_only_what_a_laptop_must_change_is_changed(tmp_path: Path) -> None:
     ("arguments", "says"),
     [
         (["missing.yaml"], "file: got"),
-        (["plan.yaml", "--steps", "5"], "--steps: got '5', expected at least 60"),
+        (["plan.yaml", "--steps", "5"], "--steps: got 5, expected at least 60"),
         (["plan.yaml", "--folder", "."], "--folder: got"),
     ],
 )

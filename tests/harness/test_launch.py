@@ -102,7 +102,7 @@ def test_the_torchrun_command_follows_the_config(tmp_path: Path) -> None:
     ("options", "says"),
     [
         (LaunchOptions(), r"--node-rank: got 'nothing', expected 0 to 1 .*\{node\}"),
-        (LaunchOptions(node_rank=2), "--node-rank: got '2', expected 0 to 1"),
+        (LaunchOptions(node_rank=2), "--node-rank: got 2, expected 0 to 1"),
         (LaunchOptions(node_rank=0, nnodes="2:1"), "MIN <= MAX"),
         (LaunchOptions(node_rank=0, nproc_per_node=0), "torchrun: nproc_per_node"),
         (LaunchOptions(node_rank=0, rdzv_endpoint="here"), "the same"),

@@ -348,7 +348,7 @@ def test_the_fake_announces_when_a_step_is_reached(tmp_path: Path, aws: FakeAwsM
 
 def test_a_taken_port_is_one_line(aws: FakeAwsMetadata) -> None:
     """The fake says which port it could not have."""
-    with pytest.raises(InvalidInputError, match=f"port: got '{aws.port}', expected a free port"):
+    with pytest.raises(InvalidInputError, match=f"port: got {aws.port}, expected a free port"):
         FakeAwsMetadata(aws.port)
 
 

@@ -198,7 +198,7 @@ def test_a_finished_run_launched_again_does_nothing(tmp_path: Path) -> None:
     ("change", "extra", "says"),
     [
         ({}, ("--channels", "32"), "run_id"),
-        ({"seed": 6}, (), "seed: got '6', expected 5"),
+        ({"seed": 6}, (), "seed: got 6, expected 5"),
         ({}, ("--corpus-bytes", "9000"), "samples: got"),
         ({"seed": -1}, (), "seed"),
         ({}, ("--batch", "0"), "global_batch_samples"),

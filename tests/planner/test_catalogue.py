@@ -257,7 +257,7 @@ def test_assumptions_can_be_overridden_by_name_only() -> None:
     for bad in (-1.0, float("nan"), float("inf")):
         with pytest.raises(InvalidInputError, match="finite number >= 0 in s"):
             stated.with_overrides({"boot_seconds": bad})
-    with pytest.raises(InvalidInputError, match=r"notice_success: got '1\.5', expected a probability from 0 to 1"):
+    with pytest.raises(InvalidInputError, match=r"notice_success: got 1\.5, expected a probability from 0 to 1"):
         stated.with_overrides({"notice_success": 1.5})
     with pytest.raises(InvalidInputError, match=r"0 \(no\) or 1 \(yes\)"):
         stated.with_overrides({"nvme_striped": 0.5})
