@@ -16,6 +16,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from harness.checkpoint import Checkpointer, Progress, claim_generation, open_target
 from harness.checkpoint.digests import CHUNK_BYTES
 from harness.checkpoint.inspect import verify_checkpoints
+from harness.checkpoint.priority import yield_to_training
 from harness.config import CheckpointConfig, RunConfig, TelemetryConfig
 
 GIB = 1024**3
@@ -150,6 +152,28 @@ def compute(steps: int, device: torch.device) -> float:
     return (time.perf_counter() - began) / steps
 
 
+def beside_a_writer(folder: Path, pieces: Sequence[memoryview], device: torch.device) -> float:
+    """Seconds per step of the compute loop while a thread of a save's priority writes the same bytes, and no more.
+
+    Twice, as a save does: onto this disk, and to the durable target, which is a directory here.
+    """
+
+    def write() -> None:
+        yield_to_training()
+        for name in ("writer-local", "writer-remote"):
+            plain_write(folder / name, pieces)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    steps = []
+    while writer.is_alive():
+        steps.append(compute(1, device))
+    writer.join()
+    for name in ("writer-local", "writer-remote"):
+        (folder / name).unlink()
+    return statistics.fmean(steps)
+
+
 def measure(
     folder: Path, gib: float, rounds: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, float], int]:
@@ -225,6 +249,7 @@ def measure(
             steps.append(compute(1, device))
         seconds["compute step, save in flight"].append(statistics.fmean(steps))
         saving.checkpointer.wait()
+        seconds["compute step, plain writer"].append(beside_a_writer(folder, pieces, device))
 
     def settled(candidate: Callable[[], None]) -> None:
         finish(device)
@@ -273,6 +298,18 @@ def report(seconds: Mapping[str, list[float]], first: Mapping[str, float], size:
             paired("compute step, save in flight", "compute step, alone"),
             "<= 1.05 with a free core",
             1.05,
+        ),
+        (
+            "compute step beside a thread that only writes / alone",
+            paired("compute step, plain writer", "compute step, alone"),
+            "",
+            None,
+        ),
+        (
+            "compute step: save in flight / beside that thread",
+            paired("compute step, save in flight", "compute step, plain writer"),
+            "",
+            None,
         ),
     ):
         missed = wanted is not None and (value > wanted if wanted > 0 else value < -wanted)

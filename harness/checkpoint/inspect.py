@@ -112,7 +112,10 @@ def verify_checkpoints(location: str | Path, *, endpoint_url: str | None = None)
 
 def find_checkpoints(location: str | Path, endpoint_url: str | None) -> tuple[Target, list[tuple[str, Lineage]]]:
     """The target, and for each checkpoint in it the prefix of its keys and the lineage of its run."""
-    target = open_target(location, endpoint_url=endpoint_url, create=False)
+    try:
+        target = open_target(location, endpoint_url=endpoint_url, create=False)
+    except InvalidInputError as error:  # a person has typed a location, and no harness.yaml's remote
+        raise InvalidInputError("location", error.value, error.expected, error.hint) from None
     here = target.children("")
     if any(name == MANIFEST or parse_part_name(name) is not None for name in here):
         return target, [("", Lineage(()))]
