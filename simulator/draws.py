@@ -8,7 +8,8 @@ instances in a comparison meet the same fates (common random numbers).
     counter  c0 = acquisition (0, 1, … of that node)   c1 = node   c2 = run   c3 = (stream << 24) | other
 
 One block of four 32-bit words gives two uniforms strictly inside (0, 1) with 53 bits each:
-u = ((a >> 5)·2²⁶ + (b >> 6) + ½)·2⁻⁵³ from the words (a, b) = (w0, w1) and (w2, w3).
+u = ((a >> 5)·2²⁶ + (b >> 6) + ½)·2⁻⁵³ from the words (a, b) = (w0, w1) and (w2, w3).  Whether a reclaim takes
+another node along is one word, u = (w + ½)·2⁻³²: a fleet draws one for each pair, and a block serves four nodes.
 
 Source: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, Parallel random numbers: as easy as 1, 2, 3, SC'11; the
 round constants and the known answers in the tests are those of the Random123 library.
@@ -27,7 +28,7 @@ STREAM_ACQUISITION = 0
 STREAM_PROVISION = 1
 """(u_wait, unused) of a node's n-th acquisition."""
 STREAM_BULK = 2
-"""(u_hit, unused): does the reclaim of this node's acquisition take the node `other` with it?"""
+"""Does the reclaim of this node's acquisition take the node m with it?  Word m mod 4 of the block `other` = m // 4."""
 STREAM_CORRUPTION = 3
 """(u_verdict, unused): c0 counts the verdicts of the run, c1 = 0."""
 STREAM_RUN = 4
@@ -68,6 +69,13 @@ def uniforms(seed: int, run: int, node: int, acquisition: int, stream: int, othe
     counter = (acquisition & _WORD, node & _WORD, run & _WORD, ((stream << 24) | other) & _WORD)
     w0, w1, w2, w3 = philox4x32(counter, (seed & _WORD, (seed >> 32) & _WORD))
     return _uniform(w0, w1), _uniform(w2, w3)
+
+
+def bulk_uniform(seed: int, run: int, node: int, acquisition: int, taken: int) -> float:
+    """The uniform that decides whether the reclaim of `node`'s acquisition takes the node `taken` with it."""
+    counter = (acquisition & _WORD, node & _WORD, run & _WORD, (STREAM_BULK << 24) | (taken >> 2))
+    word = philox4x32(counter, (seed & _WORD, (seed >> 32) & _WORD))[taken & 3]
+    return (word + 0.5) * 2.0**-32
 
 
 def _uniform(a: int, b: int) -> float:

@@ -26,10 +26,10 @@ from simulator.lifetimes.kernels import (
 _weibull_inverse = helper(kernels.weibull_inverse)
 _bathtub_inverse = helper(kernels.bathtub_inverse)
 _empirical_inverse = helper(kernels.empirical_inverse)
-_trace_wait = helper(kernels.trace_wait)
+trace_wait = helper(kernels.trace_wait)
 _trace_lifetime = helper(kernels.trace_lifetime)
 _exponential_wait = helper(kernels.exponential_wait)
-_empirical_wait = helper(kernels.empirical_wait)
+empirical_wait = helper(kernels.empirical_wait)
 
 
 @inlined
@@ -43,9 +43,9 @@ def wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, asked):
     elif provision_kind == PROVISION_EXPONENTIAL:
         wait = _exponential_wait(u, provision[0])
     else:
-        wait = _empirical_wait(u, provision)
+        wait = empirical_wait(u, provision)
     if lifetime_kind == TRACE:
-        wait += _trace_wait(asked + wait, lifetime)
+        wait += trace_wait(asked + wait, lifetime)
     return wait
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from simulator.engine import layout
 from simulator.engine.compiled import kernel
 from simulator.engine.copies import add_copies, add_copy, place
-from simulator.engine.fates import lifetime_hours, price_integral, wait_hours
+from simulator.engine.fates import lifetime_hours, price_integral
 from simulator.engine.fleet_nodes import (
     ARRIVAL,
     AT_ONCE,
@@ -35,14 +35,18 @@ from simulator.engine.fleet_nodes import (
     STARTING,
     UP,
     announced_for,
+    arrives,
     become_ready,
+    blocks_of_hits,
     earliest,
     fill_draws,
     fill_hits,
+    latest,
     leave,
     next_kind,
     present,
     start_together,
+    struck_below,
     take_in,
     taken_together,
 )  # fmt: skip
@@ -50,7 +54,7 @@ from simulator.engine.layout import TOLERANCE
 from simulator.engine.outcome import write_run
 from simulator.engine.philox import CORRUPTION, one_unit
 from simulator.engine.segment import locate, reach, schedule, whole
-from simulator.lifetimes.kernels import PROVISION_CONSTANT
+from simulator.lifetimes.kernels import PROVISION_CONSTANT, TRACE
 
 WAITING, STARTUP, TRAINING, IDLE, EMERGENCY, DETECT, RENDEZVOUS, JOIN, SHORT, ENDING = range(10)
 
@@ -78,6 +82,9 @@ def fleet_runs(
     cells_per_hour = parameters[layout.CELLS_PER_HOUR]
     elastic = least < nodes
     tracked = corruption > 0.0
+    # Where arrivals often fall on the moment of another event (in a trace), or are one with the end of a startup, their
+    # order matters, and each has its own turn.
+    ahead = lifetime_kind != TRACE and startup > TOLERANCE
     ring, good = np.empty(keep if tracked else 1), np.empty(keep if tracked else 1, np.bool_)
     shelf = (ring, good, tracked, keep)
     state = np.empty(nodes, np.int64)
@@ -86,7 +93,8 @@ def fleet_runs(
     acquisitions = np.empty(nodes, np.uint64)
     doomed, taken = np.empty(nodes, np.bool_), np.empty(nodes, np.bool_)
     left_for = np.empty(nodes, np.int64)
-    hits, struck, going = np.empty(nodes), np.empty(nodes, np.int64), np.empty(nodes, np.int64)
+    hits, below = np.empty(blocks_of_hits(nodes), np.uint64), struck_below(bulk)
+    struck, going = np.empty(nodes, np.int64), np.empty(nodes, np.int64)
     hazards, notices = np.empty(nodes * AT_ONCE), np.empty(nodes * AT_ONCE)
     at_once = hazards.size // nodes
     waits = np.empty(0 if provision_kind == PROVISION_CONSTANT else nodes * AT_ONCE)
@@ -109,13 +117,14 @@ def fleet_runs(
         begun_at = rate = slow_rate = pending = first = first_time = cycle = cycle_time = remaining = 0.0
         limit = done_at = clear_at = join_at = 0.0
         for j in range(nodes):
-            fill_draws(j, np.uint64(0), at_once, run, scale, key0, key1, hazards, notices, waits)
-            u = waits[j * AT_ONCE] if waits.size > 0 else 0.5
+            fill_draws(
+                j, np.uint64(0), at_once, run, scale, key0, key1, provision_kind, provision, hazards, notices, waits
+            )
             state[j] = REQUESTED
             acquisitions[j] = 0
             doomed[j], left_for[j] = False, -1
             ready_at[j] = notice_at[j] = reclaim_at[j] = math.inf
-            when[j] = wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, offset)
+            when[j] = arrives(0.0, j * AT_ONCE, waits, provision, lifetime_kind, lifetime, offset)
         phase, since, phase_end, now = WAITING, 0.0, math.inf, 0.0
         finished, last_reclaim, saved_progress = False, -1.0, 0.0
         stale, soonest, next_node, announced = True, math.inf, -1, 0
@@ -132,6 +141,11 @@ def fleet_runs(
                     if when[m] <= soonest + TOLERANCE:
                         kind = next_kind(state[m], ready_at[m], notice_at[m], reclaim_at[m])
                         own_event = own_event and kind != READINESS
+            elif own_event and phase == WAITING and has_trained and ahead and soonest <= phase_end + TOLERANCE:
+                # At one moment, a reclaim comes before the last arrival that ends the wait.
+                for m in range(nodes):
+                    if when[m] <= soonest + TOLERANCE and arrived_at[m] < phase_end - TOLERANCE:
+                        own_event = False
             if own_event:
                 now = phase_end
                 if phase == WAITING:
@@ -199,6 +213,11 @@ def fleet_runs(
                         copy_hours, puts, start, count, newest = add_copy(
                             shelf, copy_hours, puts, start, count, newest, coming_progress, coming_at
                         )
+                    if members > 0 and members + ready >= least:
+                        phase, since, phase_end = RENDEZVOUS, now, now + rendezvous
+                        members += take_in(state)
+                        ready = 0
+                        continue
                     if members == 0:
                         # Nobody holds the state any more.
                         if flying and upload_end <= now + TOLERANCE:
@@ -363,7 +382,7 @@ def fleet_runs(
                     when[j] = min(notice_at[j], reclaim_at[j])
                     if announced > 0 and bulk > 0.0:
                         # Whom an announced event will take is under its notice from the arrival on.
-                        left_for[j] = announced_for(j, -1, run, bulk, key0, key1, state, acquisitions, left_for)
+                        left_for[j] = announced_for(j, -1, run, below, key0, key1, state, acquisitions, left_for)
                     if left_for[j] >= 0:
                         state[j] = LEAVING
                     elif phase == WAITING:
@@ -415,9 +434,11 @@ def fleet_runs(
                     left_for[j] = j
                     announced += 1
                     if filled_node != j or filled_acquisition != acquisitions[j]:
-                        strikes = fill_hits(acquisitions[j], j, run, bulk, key0, key1, hits, struck)
+                        strikes = fill_hits(acquisitions[j], j, nodes, run, below, key0, key1, hits, struck)
                         filled_node, filled_acquisition = j, acquisitions[j]
-                    gone_members, gone_ready = leave(j, struck, strikes, state, when, notice_at, reclaim_at, left_for)
+                    gone_members, gone_ready = leave(
+                        now, j, struck, strikes, state, when, arrived_at, notice_at, reclaim_at, left_for
+                    )
                     members -= gone_members
                     ready -= gone_ready
             else:
@@ -426,12 +447,24 @@ def fleet_runs(
                 last_reclaim = now
                 if alone:
                     if filled_node != j or filled_acquisition != acquisitions[j]:
-                        strikes = fill_hits(acquisitions[j], j, run, bulk, key0, key1, hits, struck)
+                        strikes = fill_hits(acquisitions[j], j, nodes, run, below, key0, key1, hits, struck)
                         filled_node, filled_acquisition = j, acquisitions[j]
-                    gone = present(struck, strikes, going, state)
+                    gone = present(now, j, struck, strikes, going, state, arrived_at)
                 else:
                     gone = taken_together(
-                        now, run, bulk, key0, key1, hits, struck, taken, going, state, reclaim_at, acquisitions
+                        now,
+                        run,
+                        below,
+                        key0,
+                        key1,
+                        hits,
+                        struck,
+                        taken,
+                        going,
+                        state,
+                        arrived_at,
+                        reclaim_at,
+                        acquisitions,
                     )
                     filled_node = -1
                 paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
@@ -454,13 +487,33 @@ def fleet_runs(
                         announced -= 1
                         left_for[m] = -1
                         vanished = m != j or vanished
-                    state[m] = REQUESTED
+                # What a node that is not there yet will do is known, and concerns the others when it is there: unless
+                # it may be what the first start waits for, or arrive under the notice of another's event.
+                foreseen = ahead and has_trained and announced == 0
+                for index in range(gone):
+                    m = going[index]
                     acquisitions[m] += one
                     drawn = m * AT_ONCE + np.int64(acquisitions[m] % np.uint64(AT_ONCE))
                     if drawn == m * AT_ONCE:
-                        fill_draws(m, acquisitions[m], at_once, run, scale, key0, key1, hazards, notices, waits)
-                    u = waits[drawn] if waits.size > 0 else 0.5
-                    when[m] = now + wait_hours(provision_kind, provision, u, lifetime_kind, lifetime, now + offset)
+                        fill_draws(
+                            m, acquisitions[m], at_once, run, scale, key0, key1, provision_kind, provision, hazards,
+                            notices, waits,
+                        )  # fmt: skip
+                    arrival = arrives(now, drawn, waits, provision, lifetime_kind, lifetime, offset)
+                    state[m], when[m] = REQUESTED, arrival
+                    if foreseen:
+                        life = lifetime_hours(lifetime_kind, lifetime, hazards[drawn], arrival + offset)
+                        window = min(notice, life)
+                        arrived_at[m], reclaim_at[m] = arrival, arrival + life
+                        acted = notices[drawn] < notice_success and emergency <= window
+                        notice_at[m] = arrival + (life - window) if acted else math.inf
+                        ready_at[m] = arrival + startup
+                        spent[m] = price_integral(
+                            arrival, price_starts, price_values, price_sums, price_cells, cells_per_hour
+                        )
+                        state[m] = STARTING if elastic else UP
+                        goes_at = min(notice_at[m], reclaim_at[m])
+                        when[m] = min(goes_at, ready_at[m]) if elastic else goes_at
                 if vanished:
                     taken[:] = False
                     for index in range(gone):
@@ -471,7 +524,7 @@ def fleet_runs(
                         if state[m] == LEAVING and left_for[m] != m and taken[left_for[m]]:
                             # Unless another announced event will take it.
                             left_for[m] = -1
-                            left_for[m] = announced_for(m, -1, run, bulk, key0, key1, state, acquisitions, left_for)
+                            left_for[m] = announced_for(m, -1, run, below, key0, key1, state, acquisitions, left_for)
                             if left_for[m] >= 0:
                                 continue
                             if phase == WAITING:
@@ -490,6 +543,8 @@ def fleet_runs(
             if gone_members == 0:
                 if phase == SHORT and members + ready < least:
                     phase_end = math.inf
+                elif phase == WAITING and has_trained and ahead:
+                    phase_end = latest(arrived_at)
                 continue
             if phase in (WAITING, ENDING):
                 continue
@@ -625,10 +680,10 @@ def fleet_runs(
                     state[m] = UP
                     when[m] = min(notice_at[m], reclaim_at[m])
             members = ready = 0
-            phase, phase_end = WAITING, now
+            phase, phase_end = WAITING, latest(arrived_at) if has_trained and ahead else now
         paid = price_integral(now, price_starts, price_values, price_sums, price_cells, cells_per_hour)
         for m in range(nodes):
-            if state[m] != REQUESTED:
+            if state[m] != REQUESTED and arrived_at[m] < now:
                 billed += now - arrived_at[m]
                 cost += paid - spent[m]
         write_run(

@@ -148,8 +148,8 @@ class Fates:
         """Whether the reclaim of `trigger`'s present life takes `other` with it (probability `bulk`, no cascades)."""
         if other is trigger or self._spec.bulk == 0.0:
             return False
-        u_hit, _ = self._uniforms(trigger, draws.STREAM_BULK, other.index)
+        u_hit = draws.bulk_uniform(self._seed, self._run, trigger.index, trigger.acquisition, other.index)
         return u_hit < self._spec.bulk
 
-    def _uniforms(self, node: Node, stream: int, other: int = 0) -> tuple[float, float]:
-        return draws.uniforms(self._seed, self._run, node.index, node.acquisition, stream, other)
+    def _uniforms(self, node: Node, stream: int) -> tuple[float, float]:
+        return draws.uniforms(self._seed, self._run, node.index, node.acquisition, stream)

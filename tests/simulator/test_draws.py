@@ -38,6 +38,14 @@ def test_uniforms_are_built_from_the_words_as_stated() -> None:
     assert draws.uniforms(seed, run, node, acquisition, draws.STREAM_BULK, other) == expected
 
 
+def test_a_word_decides_who_is_taken_along() -> None:
+    """u = (w + ½)·2⁻³², four nodes to a block: the node m has word m mod 4 of the block m // 4."""
+    for taken in (0, 1, 6, 11, 65_535):
+        address = (2, 3, 11, (draws.STREAM_BULK << 24) | (taken // 4))
+        word = draws.philox4x32(address, (5, 7))[taken % 4]
+        assert draws.bulk_uniform((7 << 32) | 5, 11, 3, 2, taken) == math.ldexp(word + 0.5, -32)
+
+
 def test_uniforms_never_reach_the_ends() -> None:
     """The smallest and the largest block give numbers strictly inside (0, 1), so that −ln u is finite and above 0."""
     assert draws._uniform(0, 0) == 2.0**-54

@@ -20,6 +20,7 @@ from simulator import draws
 from simulator.engine import compiled, layout, parallel, philox, simulate_fast, supports
 from simulator.engine.drive import is_plain, kernel_for
 from simulator.engine.flatten import Flat, FlatPrice
+from simulator.engine.fleet_nodes import fill_hits, strikes, struck_below
 from simulator.engine.parallel import run_in_pieces
 from simulator.exact import expected_totals
 from simulator.lifetimes import Exponential, Weibull
@@ -87,6 +88,25 @@ def test_draws_equal_those_of_the_reference() -> None:
             c3 = np.uint64(int(word) | other)
             got = philox.two_units(*words(acquisition, node, run), c3, *philox.key_words(seed))
             assert got == draws.uniforms(seed, run, node, acquisition, stream, other)
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 5, 16, 40])
+def test_who_is_taken_along_equals_the_reference(nodes: int) -> None:
+    """The list that a reclaim strikes, drawn as vectors, and each single verdict are those of `draws.bulk_uniform`."""
+    hits, struck = np.empty(16, np.uint64), np.empty(nodes, np.int64)
+    key = philox.key_words(123456789)
+    for bulk in (0.0, 2.0**-40, 0.1, 0.5, 1.0):
+        below = struck_below(bulk)
+        for acquisition in range(20):
+            expected = [
+                other for other in range(nodes)
+                if other == nodes // 2 or draws.bulk_uniform(123456789, 4, nodes // 2, acquisition, other) < bulk
+            ]  # fmt: skip
+            word, run = np.uint64(acquisition), np.uint64(4)
+            count = fill_hits(word, nodes // 2, nodes, run, below, *key, hits, struck)
+            assert struck[:count].tolist() == expected
+            single = [other for other in range(nodes) if strikes(word, nodes // 2, other, run, below, *key)]
+            assert {*single, nodes // 2} == set(expected)
 
 
 def test_largest_uniform_stays_below_one() -> None:
