@@ -36,6 +36,8 @@ from harness.processes import die_with_parent
 
 TRAIN = Path(__file__).resolve().parent / "tiny_training.py"
 STEPS, STEP_SECONDS = 120, 0.15
+LONG_STEP_SECONDS = 0.5
+"""With a split brain: the second launch must be up before the first one has finished."""
 FLEETS = ("1:2", "2", "1:3")
 MARKETS = ("exponential", "weibull", "trace")
 HORIZON_HOURS, PLAN_HOURS_PER_STEP = 12.0, 0.15
@@ -139,7 +141,9 @@ class Piece:
         options += ["--tolerance", TOLERANCE, "--replace-after-steps", 5]
         if reference.is_dir():
             options += ["--reference", reference]
-        command = [sys.executable, "-m", "harness", "chaos", *options, config, TRAIN, STEPS, STEP_SECONDS]
+        split = any(item["kind"] == "split-brain" for item in interruptions)
+        pace = LONG_STEP_SECONDS if split else STEP_SECONDS
+        command = [sys.executable, "-m", "harness", "chaos", *options, config, TRAIN, STEPS, pace]
         with (place / "verdict.json").open("wb") as said, (place / "errors.log").open("wb") as errors:
             process = subprocess.Popen(
                 list(map(str, command)),

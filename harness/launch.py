@@ -192,20 +192,24 @@ def _explain(code: int, status: Status | None) -> int:
 
 
 class _Signals:
-    """SIGINT, SIGTERM and SIGHUP are counted inside the block, and put back after it."""
+    """SIGINT, SIGTERM and SIGHUP are counted inside the block, and mean nothing after it: the launch has ended by then,
+    and one that comes in its last moments must not hide how.
+    """
+
+    _WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.first: int | None = None
         self.count = 0
 
     def __enter__(self) -> Self:
-        watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        self._previous = {number: signal.signal(number, self._on_signal) for number in watched}
+        for number in self._WATCHED:
+            signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        for number in self._WATCHED:
+            signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.count += 1

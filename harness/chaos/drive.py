@@ -273,7 +273,8 @@ class Chaos:
             "one of two launches of the same run is fenced",
             LIMIT_SECONDS,
         )
-        loser = second if any(node.running for node in first.nodes) else first
+        finished = any(node.code == EXIT_DONE for node in first.nodes)
+        loser = second if finished or any(node.running for node in first.nodes) else first
         if loser is second:
             self._fleets[-2:] = [second, first]
         loser.close()
@@ -289,7 +290,11 @@ class Chaos:
         # A node that was just coming back when the others finished has nothing left to do.
         good = {EXIT_DONE, EXIT_INTERRUPTED_RESUMABLE} if self.shape.elastic else {EXIT_DONE}
         if EXIT_DONE not in codes or not good.issuperset(codes):
-            raise ChaosError(f"the last launch ended with {codes}, not {EXIT_DONE}; see {fleet.folder / 'logs'}")
+            said = next((words for node in fleet.nodes if node.code not in good and (words := node.last_words())), None)
+            because = f" ({said})" if said else ""
+            raise ChaosError(
+                f"the last launch ended with {codes}, not {EXIT_DONE}{because}; see {self.folder / 'logs'}"
+            )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,15 @@ class Node:
     def status(self) -> Status | None:
         """What its newest attempt says about itself."""
         return read_status(self.disk / "telemetry")
+
+    def last_words(self) -> str | None:
+        """The last line that the harness has written on it, without its prefix."""
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return None
+        found = [line for line in lines if line.startswith(("[harness ", "harness: "))]
+        return re.sub(r"^(\[harness [^]]*\]|harness:) ", "", found[-1]) if found else None
 
     def trained(self) -> bool:
         """Whether the newest launch has come as far as to train."""

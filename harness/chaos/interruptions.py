@@ -94,4 +94,8 @@ def parse_position(text: str) -> Interruption:
         fields["node"] = int(found["node"])
     if seconds is not None or kind == "cut":
         fields["cut_seconds" if kind == "cut" else "notice_seconds"] = seconds
-    return parse(Interruption, fields, source="--at")
+    try:
+        return parse(Interruption, fields, source="--at")
+    except InvalidInputError as error:
+        # What was typed, not what it was read as.
+        raise InvalidInputError("--at", text, error.expected, error.hint) from None
