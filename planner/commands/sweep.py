@@ -48,14 +48,22 @@ def command(ctx: click.Context, /, scenario: Path | None, intervals_seconds: str
     from planner.documents import sweep_document, to_json
     from simulator.sweep import sweep
 
-    with render.ProgressBar("sweeping the interval") as bar, users_words(completed):
-        found = sweep(
-            completed.to_spec(interval_hours=1.0),
-            runs=completed.runs,
-            seed=completed.seed,
-            intervals_hours=intervals,
-            progress=bar.update,
+    try:
+        with render.ProgressBar("sweeping the interval") as bar, users_words(completed):
+            found = sweep(
+                completed.to_spec(interval_hours=1.0),
+                runs=completed.runs,
+                seed=completed.seed,
+                intervals_hours=intervals,
+                progress=bar.update,
+            )
+    except KeyboardInterrupt:
+        click.echo(
+            f"planner: interrupted in the first interval, before its {completed.runs:,} runs were done: no interval "
+            "can be reported and nothing was kept",
+            err=True,
         )
+        return EXIT_CTRL_C
     document = sweep_document(completed, found)
     if plot is not None:
         from planner.figure_files import save_figure
@@ -116,5 +124,6 @@ def _print(document: dict[str, Any]) -> None:
         rules.append((label, render.duration(seconds), "-" if regret is None else f"+{100 * regret:.2f}%"))
     out.print(render.table((Column("Rule"), Column("Interval", right=True), Column("Extra cost", right=True)), rules))
     out.print()
-    stopped = "" if document["complete"] else " (interrupted: what was known so far)"
+    count = len(document["points"])
+    stopped = "" if document["complete"] else f" (interrupted after {count} intervals: what was known by then)"
     out.print(f"{document['runs']:,} runs per interval, seed {document['seed']}{stopped}.")

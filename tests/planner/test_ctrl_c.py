@@ -109,6 +109,14 @@ def test_nothing_done_yet_prints_nothing() -> None:
     assert result.stderr.endswith("planner: interrupted\n")
 
 
+def test_a_sweep_without_an_interval_says_so() -> None:
+    """Interrupted in the first interval: exit 130, nothing on stdout, one line that says how far it was."""
+    result = interrupted(["sweep", *JOB, "--zone", "use1-az2", "--json"], module="simulator.sweep", name="simulate")
+    assert (result.returncode, result.stdout) == (130, "")
+    assert "interrupted in the first interval, before its 500 runs were done" in result.stderr
+    assert "nothing was kept" in result.stderr
+
+
 def test_simulate_prints_the_runs_that_are_done() -> None:
     """Interrupted at the first report of progress, with a hundred million interruptions to go."""
     arguments = [
