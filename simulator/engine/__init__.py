@@ -1,6 +1,8 @@
 """The fast engine: one run is one scalar function compiled by numba, one loop turn per interruption.
 
-    simulate_fast(spec, runs, seed, first_run, progress) -> Runs      supports(spec) -> bool
+    simulate_fast(spec, runs, seed, first_run, progress) -> Runs
+
+It knows every rule that a `Spec` can ask for.
 
 Importing this package imports neither numba nor a kernel; the first simulation does.
 
@@ -15,17 +17,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.policies import POLICY_CODES
-
 if TYPE_CHECKING:
     from simulator.engine.parallel import Progress
     from simulator.runs import Runs
     from simulator.spec import Spec
-
-
-def supports(spec: Spec) -> bool:
-    """Whether the fast engine knows every rule that `spec` asks for."""
-    return spec.policy in POLICY_CODES
 
 
 def simulate_fast(

@@ -17,7 +17,7 @@ import pytest
 
 from harness.errors import InvalidInputError
 from simulator import draws
-from simulator.engine import compiled, layout, parallel, philox, simulate_fast, supports
+from simulator.engine import compiled, layout, parallel, philox, simulate_fast
 from simulator.engine.drive import is_plain, kernel_for
 from simulator.engine.flatten import Flat, FlatPrice
 from simulator.engine.fleet_nodes import fill_hits, strikes, struck_below
@@ -233,14 +233,6 @@ def test_a_run_beyond_the_horizon_is_an_error() -> None:
     for spec in (hopeless, replace(hopeless, first_hour_refund=True), replace(hopeless, nodes=2)):
         with pytest.raises(InvalidInputError, match="finishes within"):
             simulate_fast(spec, 2, 1)
-
-
-def test_what_is_supported() -> None:
-    """Single nodes, fleets and every policy."""
-    assert supports(PLAIN)
-    assert supports(replace(PLAIN, nodes=8))
-    assert supports(replace(PLAIN, policy="on-demand"))
-    assert supports(replace(PLAIN, policy="greedy", deadline_hours=60.0))
 
 
 def test_interrupt_keeps_what_is_done() -> None:
