@@ -13,20 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from harness.checkpoint import Checkpointer, Target, claim_generation
 from harness.checkpoint.outcomes import RestoredState
-from harness.checkpoint.ranks import GroupRanks, Ranks, SingleRank, together
+from harness.checkpoint.ranks import GroupRanks, PeerLostError, Ranks, SingleRank, together
 from harness.checkpoint.targets import open_configured
 from harness.clock import Clock
 from harness.config import RunConfig
 from harness.directories import resolve_directories
 from harness.emergency import Outlook, SaveSpeeds
 from harness.environment import DeviceKind, Placement, choose_device, join_process_group
-from harness.errors import InvalidInputError
+from harness.errors import CheckpointError, InvalidInputError
 from harness.processes import die_with_parent, elastic_agent_pid
 from harness.status import State, build_status, read_status, write_status
 from harness.telemetry.writer import BackgroundUploader, TelemetryWriter
@@ -158,6 +159,21 @@ class Attempt:
                 write_status(self.config.telemetry.directory, status)
             except OSError as error:
                 _log.warning("status.json could not be written: %s", error)
+
+    def load(self, state: Mapping[str, Any]) -> RestoredState | None:
+        """Restore into `state`; what somebody has to repair first is bad input: no restart makes it better."""
+        try:
+            return self.checkpointer.restore(state)
+        except PeerLostError:
+            raise
+        except CheckpointError as error:
+            what_to_do = "" if "choose a new run_id" in str(error) else "; repair it, or choose a new run_id"
+            raise InvalidInputError(
+                "checkpoint.remote",
+                f"{self.config.checkpoint.remote} (run {self.config.run_id})",
+                "checkpoints that can be restored",
+                f"{error}{what_to_do}",
+            ) from error
 
     def restored(self, state: RestoredState | None, seconds: float) -> None:
         """Say, in telemetry and in one line, where training goes on (the checkpointer has said what it restored)."""

@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -68,6 +69,19 @@ def _number(name: str, default: int | None = None) -> int:
     if value < 0:
         raise InvalidInputError(f"${name}", text, "a number >= 0, as torchrun sets it")
     return value
+
+
+def find_config(given: Path | str | None) -> Path:
+    """The harness.yaml that was `given`, else ``$HARNESS_CONFIG``, else the one in the working directory."""
+    path = given or os.environ.get("HARNESS_CONFIG") or ("harness.yaml" if Path("harness.yaml").is_file() else None)
+    if not path:
+        raise InvalidInputError(
+            "$HARNESS_CONFIG",
+            "nothing",
+            "the path of a harness.yaml",
+            "set it, pass config=, or start with `python -m harness launch harness.yaml train.py`",
+        )
+    return Path(path)
 
 
 def minimum_nodes(config: RunConfig) -> int:

@@ -16,7 +16,6 @@ last step is done, else with status.json and an exit code as docs/harness.md say
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -31,13 +30,12 @@ from harness.batches import BatchPlan
 from harness.board import NoticeBoard
 from harness.boundary import Boundary
 from harness.checkpoint.outcomes import RestoredState
-from harness.checkpoint.ranks import PeerLostError
 from harness.clock import Clock, SystemClock
 from harness.config import RunConfig, load_run_config
 from harness.data import SampleOrder
 from harness.elastic import Elastic
-from harness.environment import DeviceKind, Placement
-from harness.errors import CheckpointError, InvalidInputError
+from harness.environment import DeviceKind, Placement, find_config
+from harness.errors import InvalidInputError
 from harness.leaving import end_with_error
 from harness.ledger_writer import LedgerWriter, open_ledger
 from harness.listening import Listener, listen
@@ -111,7 +109,7 @@ class Run:
         try:
             placement = Placement.from_environment()
             configure_logging(placement.node_name, placement.rank)
-            loaded = config if isinstance(config, RunConfig) else load_run_config(_config_path(config))
+            loaded = config if isinstance(config, RunConfig) else load_run_config(find_config(config))
             attempt = Attempt(loaded, placement, device=device, clock=clock or SystemClock())
             board = listen(attempt, listeners)
             attempt.connect()
@@ -156,7 +154,7 @@ class Run:
             raise InvalidInputError("register", ", ".join(self._components) or "nothing", "at least the model")
         self._elastic.adapt_components(list(self._components.values()))
         began = self._attempt.clock.monotonic()
-        self.restored = self._load()
+        self.restored = self._attempt.load(self._state())
         if self.restored is None:
             seed_everything(self.config.seed, stream=self.rank + 1)
         else:
@@ -168,21 +166,6 @@ class Run:
         self._boundary.started_at(self.step)
         self._attempt.checkpointer.prepare(self._state())
         return self.restored
-
-    def _load(self) -> RestoredState | None:
-        """Restore; what somebody has to repair first is bad input, which no restart and no requeue makes better."""
-        try:
-            return self._attempt.checkpointer.restore(self._state())
-        except PeerLostError:
-            raise
-        except CheckpointError as error:
-            what_to_do = "" if "choose a new run_id" in str(error) else "; repair it, or choose a new run_id"
-            raise InvalidInputError(
-                "checkpoint.remote",
-                f"{self.config.checkpoint.remote} (run {self.config.run_id})",
-                "checkpoints that can be restored",
-                f"{error}{what_to_do}",
-            ) from error
 
     def steps(
         self,
@@ -357,15 +340,3 @@ class Run:
             stall_seconds=window.stall_seconds,
             loss=window.loss,
         )
-
-
-def _config_path(given: Path | str | None) -> Path:
-    path = given or os.environ.get("HARNESS_CONFIG") or ("harness.yaml" if Path("harness.yaml").is_file() else None)
-    if not path:
-        raise InvalidInputError(
-            "$HARNESS_CONFIG",
-            "nothing",
-            "the path of a harness.yaml",
-            "set it, pass config=, or start with `python -m harness launch harness.yaml train.py`",
-        )
-    return Path(path)
