@@ -83,9 +83,14 @@ class Elastic:
     ) -> None:
         """Everything is restored: from here on batch, learning rate and data follow the world of this attempt.
 
-        After the optimizer's state was loaded: nothing that is set here can be overwritten by it.
+        After the optimizer's state was loaded: nothing that is set here can be overwritten by it.  Again for each
+        further loop of the same process: a stream goes on where it is, any other loader starts at the position.
         """
         elastic, position = self._config.elastic, self._position
+        goes_on = isinstance(loader, StatefulStream) and loader is self._loader
+        if self._loader is not None and not goes_on:
+            self._loader.close()
+            self._load = None
         self._plan, self._loader = plan, loader
         self._batches = (
             None if order is None else RankBatches(order, plan.global_batch_samples, self._rank, self._world_size)
@@ -94,7 +99,7 @@ class Elastic:
         self._scale.apply_to(c for c in self._components if isinstance(c, Optimizer))
         if isinstance(loader, StatefulStream) and restored is not None:
             loader.check_world(restored.world_size, self._world_size)
-        if loader is not None:
+        if loader is not None and not goes_on:
             self._load = loader.start(plan, order, position.samples_seen, seed=self._config.seed)
         if self._rank == 0 and (changed or plan.accumulation_steps > 1):
             _log.info(

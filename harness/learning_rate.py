@@ -29,6 +29,7 @@ class LearningRateScale:
         self._known = False
         self.value = 1.0
         """In force now."""
+        self._applied: list[Optimizer] = []
 
     def adopt(self, saved: dict[str, Any]) -> None:
         """What a checkpoint remembers of it (`remembered`); nothing when the run was begun without it."""
@@ -63,9 +64,11 @@ class LearningRateScale:
         return {_TARGET: self._target, _FROM: self._from, _SINCE: self._since}
 
     def apply_to(self, optimizers: Iterable[Optimizer]) -> None:
-        """Scale the learning rates of these optimizers, inside their steps, from now on."""
+        """Scale the learning rates of these optimizers, inside their steps, from now on: once, however often given."""
         for optimizer in optimizers:
-            _Scaled(self).attach(optimizer)
+            if all(optimizer is not known for known in self._applied):
+                self._applied.append(optimizer)
+                _Scaled(self).attach(optimizer)
 
 
 class _Scaled:

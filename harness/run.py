@@ -135,7 +135,7 @@ class Run:
         same names on every rank.
         """
         if self._began and components:
-            raise InvalidInputError("register", ", ".join(components), "components before the first step")
+            raise InvalidInputError("register", ", ".join(components), "components before the first step and restore()")
         for name, component in components.items():
             if name == RNG:
                 raise InvalidInputError("register", name, "another name: the run saves the random state itself")
@@ -145,7 +145,8 @@ class Run:
     def restore(self) -> RestoredState | None:
         """Load the newest good checkpoint into the registered components; `steps` does it when nobody has.
 
-        Without one, this rank's random streams are seeded from (seed, rank) and training starts at step 0.
+        Without one, training starts at step 0.  Where no random state was restored for this rank, its streams are
+        seeded from (seed, rank, step).
         """
         if self._began:
             return self.restored
@@ -155,12 +156,11 @@ class Run:
         self._elastic.adapt_components(list(self._components.values()))
         began = self._attempt.clock.monotonic()
         self.restored = self._attempt.load(self._state())
-        if self.restored is None:
-            seed_everything(self.config.seed, stream=self.rank + 1)
-        else:
+        if self.restored is not None:
             generation = self._attempt.identity.generation
             assert generation is not None, "an attempt claims one before it restores"
             self._position.adopt(self.restored, generation=generation)
+        self._seed_where_not_restored()
         self._attempt.restored(self.restored, self._attempt.clock.monotonic() - began)
         self._restore_check.restored(self.restored)
         self._boundary.started_at(self.step)
@@ -190,8 +190,12 @@ class Run:
                                `SampleLoader` or a `StatefulStream`; its batches become `micro.data`.
 
         A step counts as done when the body of the loop has run for it, by ``break`` too.  Between two steps the run
-        saves when it is due, and ends the process when it is interrupted.
+        saves when it is due, and ends the process when it is interrupted.  May be called again when a loop is over, as
+        for one epoch after the other: `total` counts from the run's start.
         """
+        if self._in_body:  # an earlier loop was left by `break`
+            self._step_done()
+            self._boundary.pass_()
         batch = self._reference_batch(global_batch_samples)
         if total < 0:
             raise InvalidInputError("total", total, "a number of steps >= 0")
@@ -201,13 +205,14 @@ class Run:
             raise InvalidInputError("samples", None, "the size of the dataset")
         order = None if samples is None else SampleOrder(samples, self.config.seed, shuffle=self.config.data.shuffle)
         plan = self._elastic.plan_for(batch, loader)
-        if isinstance(loader, StatefulStream):
+        if isinstance(loader, StatefulStream) and self._components.get(STREAM) is not loader:
             self.register(**{STREAM: loader})
         self.restore()
         self._position.use_dataset(samples, plan.global_batch_samples, total, self.restored)
-        self._skips.check(self.restored)
+        if not self._looped:
+            self._skips.check(self.restored)
         self._elastic.begin(plan, order, loader, self.restored)
-        self._ledger = open_ledger(self._attempt, self._position)
+        self._ledger = self._ledger or open_ledger(self._attempt, self._position)
         self._enter_streams()
         self._timer.start()
         while self.step < total:
@@ -222,6 +227,7 @@ class Run:
             self._boundary.pass_()
             if self._timer.window_full:
                 self._emit_window()
+        self._emit_window()  # what lies between two loops is no step's time
 
     def plan(self, global_batch_samples: int | None = None, loader: Loader | None = None) -> BatchPlan:
         """How `steps` would share out the samples of a step at this world size, for code that must know beforehand."""
@@ -247,10 +253,13 @@ class Run:
         if self._looped:
             return
         self._looped = True
+        self._seed_where_not_restored()
+        self._rng.load_again()
+
+    def _seed_where_not_restored(self) -> None:
+        """A rank whose random state no checkpoint has (all at the start, more ranks than before) gets its own."""
         if self.restored is None:
             seed_everything(self.config.seed, stream=self.rank + 1)
-        else:
-            self._rng.load_again()
 
     def observe(self, *, loss: torch.Tensor | float) -> None:
         """Remember the loss for telemetry: read once per window, so that no step waits for the device."""

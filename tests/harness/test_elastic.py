@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harness.batches import BatchPlan, plan_batches
-from harness.config import ElasticConfig
+from harness.config import ElasticConfig, load_run_config
 from harness.errors import InvalidInputError
 from harness.learning_rate import LearningRateScale
+from harness.ledger import prove
+from harness.loading import SampleLoader
+from harness.run import Run
 from harness.status import read_status
 from harness.streams import SampleDropout, enter_samples, leave_samples, number_streams
-from tests.harness.elastic_support import Ended, Job, train_fleet, train_here
+from harness.telemetry.reader import read_telemetry
+from harness.telemetry.schema import Window
+from tests.harness.elastic_support import FEATURES, SAMPLES, Ended, Job, train_fleet, train_here
 from tests.harness.run_support import write_config
 
 CUT = 3
@@ -221,6 +226,38 @@ def test_a_subclass_that_calls_its_hooked_parent_is_scaled_once() -> None:
         optimizer.step()
         assert optimizer.measured == pytest.approx(0.25, rel=1e-6)
         assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_one_loop_per_epoch_is_one_run(tmp_path: Path) -> None:
+    """Four loops, one left by `break`, one done already: one ledger, each step once, the rate scaled once."""
+    elastic = {"batch": "follow-world", "learning_rate": "linear", "reference_world_size": 4}
+    data = {"ledger": True, "skip": [{"at_step": 1, "steps": 1}]}
+    config = load_run_config(write_config(tmp_path, elastic=elastic, data=data))
+    model = nn.Linear(8, 3)
+    optimizer = WatchedSGD(model.parameters(), lr=0.5)
+    loaders = [SampleLoader(list(range(SAMPLES))) for _ in range(4)]
+    done, measured = [], []
+    with Run.from_env(config, device="cpu", model=model, optimizer=optimizer) as run:
+        for loader, total in zip(loaders, (2, 4, 3, 6), strict=True):
+            for step in run.steps(total, loader=loader, global_batch_samples=8):
+                for micro in step.micro_batches:
+                    assert micro.data.tolist() == micro.indices.tolist()
+                    model(FEATURES[micro.data]).square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                done.append(step.number)
+                measured.append(optimizer.measured)
+                if step.number == 2:
+                    break
+    assert done == list(range(6))
+    assert measured == pytest.approx([0.125] * 6, rel=1e-4)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert [loader._batches for loader in loaders] == [None] * 4
+    proof = prove([tmp_path / "node-0"])
+    assert proof.proven, proof.problems
+    assert (proof.steps, proof.samples_used, proof.samples_skipped) == (6, 12, 8)
+    windows = [event.steps for event in read_telemetry(tmp_path).events if isinstance(event, Window)]
+    assert sum(windows) == 6
 
 
 def test_a_schedule_cannot_overwrite_the_scale() -> None:

@@ -235,6 +235,22 @@ def test_a_stream_goes_on_after_the_last_batch_that_was_trained_on(tmp_path: Pat
     assert whole[3] == [18.0, 19.0, 20.0, 0.0, 1.0, 2.0]
 
 
+def test_a_stream_is_registered_before_an_explicit_restore(tmp_path: Path) -> None:
+    """Then its place is restored, and a second loop goes on where the first one ended; else the remedy is named."""
+    config = load_run_config(write_config(tmp_path))
+    seen: list[list[int]] = []
+    for totals in ((2,), (3, 4)):
+        stream = StatefulStream(Shards(), batch_samples=3)
+        with Run.from_env(config, device="cpu", model=nn.Linear(2, 2), stream=stream) as run:
+            run.restore()
+            with pytest.raises(InvalidInputError, match=r"got 'stream', expected components before .* restore\(\)"):
+                next(iter(run.steps(2, loader=StatefulStream(Shards(), batch_samples=3), global_batch_samples=3)))
+            for total in totals:
+                for step in run.steps(total, loader=stream, global_batch_samples=3):
+                    seen += [micro.data.tolist() for micro in step.micro_batches]
+    assert seen == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+
+
 def test_a_stream_says_what_it_cannot_do() -> None:
     """Another world size is refused, or starts anew when asked; so is a batch that is no multiple of its own."""
     stream = StatefulStream(Shards(), batch_samples=3)
