@@ -125,6 +125,10 @@ class SampleLoader:
                 "no such option: the run decides on batches and order",
                 "global_batch_samples of `steps`, and elastic and data in harness.yaml",
             )
+        if not options.get("in_order", True):
+            raise InvalidInputError(
+                "loader", "in_order=False", "in_order=True: a step's data must be that of its own samples"
+            )
         self.samples: int | None = len(dataset)
         self._dataset, self._options = dataset, options
         self._collate = options.pop("collate_fn", None) or default_collate

@@ -79,6 +79,8 @@ def test_the_run_decides_on_batches_and_order() -> None:
     weighted = torch.utils.data.WeightedRandomSampler([1.0] * SAMPLES, SAMPLES)
     with pytest.raises(InvalidInputError, match="a DataLoader with a WeightedRandomSampler"):
         as_loader(DataLoader(Noisy(), sampler=weighted))
+    with pytest.raises(InvalidInputError, match="got 'in_order=False', expected in_order=True"):
+        as_loader(DataLoader(Noisy(), num_workers=2, in_order=False))
     with pytest.raises(InvalidInputError, match=r"a DataLoader over an iterable dataset.*StatefulDataLoader"):
         as_loader(DataLoader(Numbers()))
 
