@@ -79,13 +79,15 @@ class RandomState:
         self._loaded = None
 
 
-def seed_everything(seed: int, stream: int = 0) -> None:
-    """Seed Python, NumPy (when loaded) and PyTorch on all devices; different streams are independent.
+def seed_everything(seed: int, stream: int = 0, step: int = 0) -> None:
+    """Seed Python, NumPy (when loaded) and PyTorch on all devices; different streams and steps are independent.
 
-    `stream` 0 is the same on all ranks (building the model); rank r draws from stream r + 1 (dropout, augmentation).
+    `stream` 0 is the same on all ranks (building the model); rank r draws from stream r + 1 (dropout, augmentation),
+    which begins at `step`.
     """
     # Two numbers become one seed by a hash that is stable between Python versions (PEP 456 salts `hash`).
-    mixed = random.Random(f"{seed}/{stream}").getrandbits(63)  # noqa: S311  simulation and training, not secrets
+    name = f"{seed}/{stream}/{step}" if step else f"{seed}/{stream}"
+    mixed = random.Random(name).getrandbits(63)  # noqa: S311  simulation and training, not secrets
     random.seed(mixed)
     torch.manual_seed(mixed)
     if "numpy" in sys.modules:

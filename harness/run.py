@@ -145,8 +145,7 @@ class Run:
     def restore(self) -> RestoredState | None:
         """Load the newest good checkpoint into the registered components; `steps` does it when nobody has.
 
-        Without one, training starts at step 0.  Where no random state was restored for this rank, its streams are
-        seeded from (seed, rank, step).
+        Without one, training starts at step 0.  Random streams that it does not have begin from (seed, rank, step).
         """
         if self._began:
             return self.restored
@@ -258,8 +257,8 @@ class Run:
 
     def _seed_where_not_restored(self) -> None:
         """A rank whose random state no checkpoint has (all at the start, more ranks than before) gets its own."""
-        if self.restored is None:
-            seed_everything(self.config.seed, stream=self.rank + 1)
+        if self.restored is None or RNG in self.restored.missing:
+            seed_everything(self.config.seed, stream=self.rank + 1, step=self.step)
 
     def observe(self, *, loss: torch.Tensor | float) -> None:
         """Remember the loss for telemetry: read once per window, so that no step waits for the device."""

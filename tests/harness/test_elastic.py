@@ -18,6 +18,7 @@ from harness.errors import InvalidInputError
 from harness.learning_rate import LearningRateScale
 from harness.ledger import prove
 from harness.loading import SampleLoader
+from harness.randomness import seed_everything
 from harness.run import Run
 from harness.status import read_status
 from harness.streams import SampleDropout, enter_samples, leave_samples, number_streams
@@ -188,6 +189,7 @@ class WatchedSGD(torch.optim.SGD):
 def note_measured(run: Any, step: Any, optimizer: Any, seen: dict[str, Any]) -> None:
     note_update(run, step, optimizer, seen)
     seen.setdefault("measured", []).append(optimizer.measured)
+    seen.setdefault("draws", []).append(torch.rand(4).tolist())
 
 
 @pytest.mark.parametrize(("rule", "factor"), [("unchanged", 1.0), ("linear", 0.5), ("sqrt", 0.5**0.5)])
@@ -211,6 +213,10 @@ def test_the_rule_changes_the_update_after_the_optimizer_was_loaded(tmp_path: Pa
     assert middle[0].seen["batches"] == [6] * 3
     # By samples: 36 = 3 · 12, then 18 more make one whole 12, then 36 on top of 54 three.
     assert [sum(end.seen["scheduler"]) for end in (first[0], middle[0], last[0])] == [3, 1, 3]
+    # Rank 1 was not there when the middle one saved: a stream of its own from (seed, rank, step), not the model's.
+    with torch.random.fork_rng():
+        seed_everything(5, stream=2, step=6)
+        assert last[1].seen["draws"][0] == torch.rand(4).tolist() != last[0].seen["draws"][0]
 
 
 def test_a_subclass_that_calls_its_hooked_parent_is_scaled_once() -> None:
