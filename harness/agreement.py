@@ -40,6 +40,8 @@ class Agreed:
     """From the end of the stall until durable, on the slowest rank; 0 while nobody has measured it."""
     hazard_per_hour: float = 0.0
     """Of the fleet: the sum over its nodes.  0: nobody knows."""
+    launched_step: int = 0
+    """After which the ranks said so: what was done at that step's boundary they did not know of."""
 
 
 def every_steps(step_seconds: float, notice_seconds: float) -> int:
@@ -81,6 +83,7 @@ class Agreement:
         self._fixed = fixed_every_steps
         self._group: dist.ProcessGroup | None = None
         self._pending: tuple[torch.Tensor, dist.Work | None] | None = None
+        self._launched_step = 0
         self._due_step: int | None = None
         if world_size > 1:
             import torch.distributed as dist
@@ -110,7 +113,7 @@ class Agreement:
                 return None
             agreed = self._consume()
         self._launch((step_seconds, float(stop), stall_seconds, persist_seconds), notice, hazard_per_hour)
-        self._due_step = step + self._every(agreed)
+        self._launched_step, self._due_step = step, step + self._every(agreed)
         return agreed
 
     def _every(self, agreed: Agreed | None) -> int:
@@ -151,6 +154,7 @@ class Agreement:
             stall_seconds=stall_seconds,
             persist_seconds=persist_seconds,
             hazard_per_hour=sum(hazards),
+            launched_step=self._launched_step,
         )
 
     def drain(self) -> None:

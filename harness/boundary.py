@@ -49,7 +49,10 @@ class Boundary:
         self._attempt, self._board, self._position, self._timer = attempt, board, position, timer
         self._components = components
         self._last_save_step = position.step
-        self._hinted_before = False
+        self._retry_step = 0
+        """Not before it: the last periodic save that was due was skipped."""
+        self._precaution_step = -1
+        """At whose boundary a hint was last acted on."""
         self._agreed: Agreed | None = None
         self._risk = _risk_of(attempt.config.notices.risk)
         self._interval: SavePolicy | None = None
@@ -86,15 +89,15 @@ class Boundary:
             if agreed.step_seconds > 0.0:
                 self._position.step_seconds = agreed.step_seconds
                 self._set_interval()
-            # The all-reduce that was launched before the early save still carries its hint: act on the rising edge.
-            hint = agreed.precaution and not self._hinted_before
-            self._hinted_before = agreed.precaution
+            # The all-reduce that was launched before the early save still carries its hint.
+            hint = agreed.precaution and agreed.launched_step > self._precaution_step
         if self._position.step == self._position.total_steps:
             return  # the final checkpoint follows, notice or not
         if agreed is not None and (agreed.doomed_nodes or agreed.stop):
             self._leave(agreed)
         if hint:
             self._save("precaution")
+            self._precaution_step = self._position.step
             self._board.precaution_taken()
         elif self._is_due(self._interval):
             self._save("periodic")
@@ -110,9 +113,9 @@ class Boundary:
         self._agreement.close(orderly=orderly)
 
     def _is_due(self, policy: SavePolicy | None) -> bool:
-        if policy is None:
-            return False
         position = self._position
+        if policy is None or position.step < self._retry_step:
+            return False
         return policy.should_save(
             SaveContext(
                 step=position.step,
@@ -179,8 +182,13 @@ class Boundary:
 
     def _save(self, reason: str) -> None:
         with self._timer.stall():
-            self._attempt.checkpointer.save(self._components(), self._position.progress(), reason=reason)
-        self._last_save_step = self._position.step
+            handle = self._attempt.checkpointer.save(self._components(), self._position.progress(), reason=reason)
+        step = self._position.step
+        if handle.done and handle.result().status == "skipped":
+            # Still due, but asking costs: again when an eighth more is at stake.  All ranks skip alike.
+            self._retry_step = step + max(1, (step - self._last_save_step) // 8)
+        else:
+            self._last_save_step = step
 
     def _leave(self, agreed: Agreed) -> NoReturn:
         """A node is doomed, or the user stops the run: save, then part."""

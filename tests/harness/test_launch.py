@@ -12,24 +12,33 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from harness.__main__ import main
-from harness.agreement import MAX_EVERY_STEPS, Agreement, every_steps
+from harness.agreement import MAX_EVERY_STEPS, NO_NOTICE, Agreement, every_steps
+from harness.board import NoticeBoard
+from harness.boundary import Boundary
 from harness.chaos.network import free_port
+from harness.checkpoint.outcomes import SaveHandle, SaveResult
 from harness.clock import FakeClock, SystemClock
 from harness.config import NoticesConfig, load_run_config
+from harness.emergency import Outlook, SaveSpeeds
+from harness.environment import Placement
 from harness.errors import ExternalServiceError, InvalidInputError
 from harness.fakes import FakeAwsMetadata
 from harness.launch import LaunchOptions, exit_code, plan_launch, waiting_line
+from harness.notices import Notice
+from harness.position import Position
 from harness.preflight import check_machine, check_port, check_space, is_this_machine, notice_problems, split_endpoint
 from harness.processes import descendants, elastic_agent_pid, is_running, kill_tree, wait_gone
 from harness.status import Status, build_status, read_status, write_status
+from harness.timing import StepTimer
 from harness.validation import parse
 from tests.harness.run_support import SMALL, TRAIN, train, write_config
 
@@ -262,6 +271,74 @@ def test_agreement_is_consumed_k_steps_after_it_was_launched() -> None:
             seen[step] = agreed.doomed_nodes
     assert seen == {4: (), 7: (), 10: (0,)}
     agreement.drain()
+
+
+class Saves:
+    """A checkpointer that notes what it is asked for; a step in `busy` is skipped."""
+
+    def __init__(self, position: Position, busy: range = range(0)) -> None:
+        self._position, self._busy = position, busy
+        self.asked: list[tuple[int, str]] = []
+
+    def save(self, components: Any, progress: Any, *, reason: str) -> SaveHandle:
+        step = self._position.step
+        self.asked.append((step, reason))
+        handle = SaveHandle(f"step-{step}", step, reason)
+        handle.finish(SaveResult(handle.name, step, "skipped" if step in self._busy else "durable", local=False))
+        return handle
+
+
+def pass_boundaries(
+    folder: Path,
+    steps: int,
+    *,
+    hints: Sequence[int] = (),
+    busy: range = range(0),
+    totals: Sequence[int] = (),
+    **sections: Any,
+) -> tuple[list[tuple[int, str]], int]:
+    """What one process saved at the boundaries of its steps, and the level of its board in the end.
+
+    `hints`: steps in which a rebalance hint is heard; `totals`: steps at which a loop of the script ends.
+    """
+    config = load_run_config(write_config(folder, **sections))
+    clock = FakeClock()
+    board = NoticeBoard(clock, on_notice=lambda *_: None, shutdown_timeout_seconds=30)
+    position = Position(config, 1)
+    saves = Saves(position, busy)
+    attempt: Any = SimpleNamespace(
+        config=config, placement=Placement(), speeds=SaveSpeeds(planned=Outlook()), checkpointer=saves, leads_node=True
+    )
+    boundary = Boundary(attempt, board, position, StepTimer(clock, window_steps=50), dict)
+    for step in range(1, steps + 1):
+        if step in hints:
+            board.hear(Notice("aws", "rebalance"))
+        position.step = step
+        position.total_steps = next((total for total in totals if total >= step), steps)
+        boundary.pass_()
+    boundary.finish()
+    return saves.asked, board.level
+
+
+@pytest.mark.parametrize(
+    ("hints", "totals", "saved"),
+    [
+        ((3, 13, 100), (), [11, 21, 106]),  # the second in the window in which the first one's echo comes back
+        ((3, 4, 11), (), [11]),  # heard before the save, which is for them, too
+        ((3,), (11,), [16]),  # agreed on where a loop of the script ends
+    ],
+)
+def test_every_hint_is_acted_on_once(tmp_path: Path, hints: Any, totals: Any, saved: list[int]) -> None:
+    """Whatever comes while the agreement about an earlier hint is still on its way."""
+    sections: dict[str, Any] = {"checkpoint": {"interval": {"steps": 1000}}, "notices": {"agreement_every_steps": 5}}
+    found = pass_boundaries(tmp_path, 120, hints=hints, totals=totals, **sections)
+    assert found == ([(step, "precaution") for step in saved], NO_NOTICE)
+
+
+def test_a_skipped_save_is_tried_again_soon(tmp_path: Path) -> None:
+    """While the one at 80 is busy until 105: asked again after an eighth of what is at stake, not a whole interval."""
+    asked, _ = pass_boundaries(tmp_path, 200, busy=range(81, 105), checkpoint={"interval": {"steps": 20}})
+    assert [step for step, _ in asked] == [20, 40, 60, 80, 100, 102, 104, 107, 127, 147, 167, 187]
 
 
 # ---- real processes
