@@ -12,6 +12,7 @@ the agent is torchrun's own, the worker takes it off the rendezvous, too (see `h
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
@@ -59,17 +60,19 @@ def end_with_error(error: BaseException, attempt: Attempt | None, board: NoticeB
         if error.agent_must_end:
             if error.reason == "notice":
                 _deregister(attempt)
-            _end_agent(attempt, board)
+            _end_agent(
+                board, mine=attempt is None or attempt.leads_node
+            )  # all agreed on it: the leader says it for all
         raise SystemExit(EXIT_INTERRUPTED_RESUMABLE) from None
     if isinstance(error, InvalidInputError):
         _record("bad-input", "bad-input", str(error), attempt, step)
         _log.error("%s", error)
-        _end_agent(attempt, board)
+        _end_agent(board)
         raise SystemExit(EXIT_BAD_INPUT) from None
     if isinstance(error, FencedError):
         _record("fenced", "fenced", str(error), attempt, step)
         _log.error("%s", error)
-        _end_agent(attempt, board)
+        _end_agent(board)
         raise SystemExit(EXIT_BUG) from None
     if isinstance(error, KeyboardInterrupt):  # nobody listens for signals: nothing was saved
         _record("interrupted", "stopped", "the user stopped the run", attempt, step)
@@ -84,7 +87,7 @@ def end_with_error(error: BaseException, attempt: Attempt | None, board: NoticeB
     _record("failed", "failed", line, attempt, step)
     if again:
         _log.error("the same failure at the same step for the second time: not trying again")
-        _end_agent(attempt, board)
+        _end_agent(board)
     if isinstance(error, SpotPlannerError):
         _log.error("%s", error)
         raise SystemExit(EXIT_BUG) from None
@@ -137,17 +140,35 @@ def _deregister(attempt: Attempt | None) -> None:
     )
 
 
-def _end_agent(attempt: Attempt | None, board: NoticeBoard | None) -> None:
+def _end_agent(board: NoticeBoard | None, *, mine: bool = True) -> None:
     """SIGTERM to the torchrun agent that started this process, and wait until it has passed it on.
 
-    Nothing when the parent is no agent (checked now: pids are reused), or when the agent knows already.
+    Nothing when the parent is no agent (checked now: pids are reused), or when the agent knows already.  Only one
+    process of a node sends it, whichever comes first: an agent that is told twice is disturbed while it ends its
+    workers.  Not this one where it is not `mine` to say.
     """
     agent = elastic_agent_pid()
     if agent is None or (board is not None and board.signalled.is_set()):
         return
     if board is not None:
         board.expecting_signal = True
-    if attempt is None or attempt.leads_node:
+    if mine and _comes_first(agent):
         os.kill(agent, signal.SIGTERM)
     if board is not None:
         board.signalled.wait(AGENT_ANSWER_SECONDS)
+
+
+def _comes_first(agent: int) -> bool:
+    """Whether no other worker of this agent has said so before: the lock is kept until this process ends."""
+    try:
+        descriptor = os.open(f"/proc/{agent}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # hidden or gone
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError:  # a /proc without locks
+        os.close(descriptor)
+    return True

@@ -96,9 +96,10 @@ def build_status(
 def write_status(directory: Path, status: Status) -> None:
     """Replace `directory`/status.json.
 
-    An interruption that follows from a failure does not hide it: ``failed`` and ``bad-input`` of the same attempt stay.
+    What other processes of the node say after a failure does not hide it, be it an interruption that follows from it
+    or a checkpoint that became durable: ``failed`` and ``bad-input`` of the same attempt stay.
     """
-    if status.state == "interrupted":
+    if status.state in {"interrupted", "running"}:
         known = read_status(directory)
         same = known is not None and known.attempt_id == status.attempt_id and known.launch_id == status.launch_id
         if known is not None and same and known.state in {"failed", "bad-input", "fenced"}:

@@ -33,6 +33,7 @@ from harness.environment import Placement
 from harness.errors import ExternalServiceError, InvalidInputError
 from harness.fakes import FakeAwsMetadata
 from harness.launch import LaunchOptions, exit_code, plan_launch, waiting_line
+from harness.leaving import LeavingError, end_with_error
 from harness.notices import Notice
 from harness.position import Position
 from harness.preflight import check_machine, check_port, check_space, is_this_machine, notice_problems, split_endpoint
@@ -76,8 +77,9 @@ def test_exit_codes(agent_code: int, state: str | None, received: int | None, ex
 
 
 def test_a_failure_is_not_hidden_by_what_follows_from_it(tmp_path: Path) -> None:
-    """Of one attempt, ``failed`` stays when a sibling then loses its peer; another attempt replaces it."""
+    """Of one attempt, ``failed`` stays when a sibling then saves or loses its peer; another attempt replaces it."""
     write_status(tmp_path, status("failed", attempt_id="a", message="ValueError"))
+    write_status(tmp_path, status("running", attempt_id="a"))
     write_status(tmp_path, status("interrupted", attempt_id="a"))
     assert (read_status(tmp_path) or status("running")).state == "failed"
     write_status(tmp_path, status("interrupted", attempt_id="b"))
@@ -339,6 +341,33 @@ def test_a_skipped_save_is_tried_again_soon(tmp_path: Path) -> None:
     """While the one at 80 is busy until 105: asked again after an eighth of what is at stake, not a whole interval."""
     asked, _ = pass_boundaries(tmp_path, 200, busy=range(81, 105), checkpoint={"interval": {"steps": 20}})
     assert [step for step, _ in asked] == [20, 40, 60, 80, 100, 102, 104, 107, 127, 147, 167, 187]
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_one_process_of_a_node_ends_the_agent(monkeypatch: pytest.MonkeyPatch, leads: bool) -> None:
+    """What only one rank knows is told by whichever that is, once; leaving together is the leader's to say."""
+    agent = subprocess.Popen(["sleep", "60"])
+    told: list[tuple[int, int]] = []
+    attempt: Any = SimpleNamespace(
+        leads_node=leads,
+        telemetry=SimpleNamespace(emit=lambda *_, **__: None),
+        write_status=lambda *_, **__: None,
+        flush_telemetry=lambda *_: None,
+    )
+    try:
+        with monkeypatch.context() as here:
+            here.setattr("harness.leaving.elastic_agent_pid", lambda: agent.pid)
+            here.setattr("harness.leaving.os.kill", lambda *signalled: told.append(signalled))
+            with pytest.raises(SystemExit, match="75"):
+                end_with_error(LeavingError("stopped", "by the user", agent_must_end=True), attempt, None, step=3)
+            assert len(told) == leads
+            for _ in range(2):
+                with pytest.raises(SystemExit, match="2"):
+                    end_with_error(InvalidInputError("sample", 3, "another"), attempt, None, step=3)
+        assert told == [(agent.pid, signal.SIGTERM)]
+    finally:
+        agent.kill()
+        agent.wait()
 
 
 # ---- real processes
