@@ -250,7 +250,12 @@ class Attempt:
         if not self.leads_node:
             return
         text = os.environ.get("HARNESS_LAUNCH_WALL_TIME")
-        began = float(text) if text and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" else _process_start()
+        # torchrun counts restarts after failures only: after one for a newcomer, the status tells of the same launch.
+        before = self.previous_status
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" or (
+            before is not None and before.launch_id == self.launch_id
+        )
+        began = float(text) if text and not again else _process_start()
         digest = hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()[:16]
         self.telemetry.emit(
             "started",

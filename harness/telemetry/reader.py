@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +72,29 @@ def read_telemetry(*paths: Path | str, fetched: Iterable[TelemetryFile] = ()) ->
 def parse_lines(data: bytes, *, source: str) -> tuple[list[AnyEvent], int]:
     """The events in a file's bytes and the number of lines that a kill cut short.
 
-    A cut line is a proper beginning of a JSON object: it starts with ``{`` and does not end with ``}``.
+    A cut line begins as a JSON object and is none, or has the zeros that a power cut leaves where data never came.
     """
     events: list[AnyEvent] = []
     torn = 0
     for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
             continue
-        if line.startswith(b"{") and not line.rstrip().endswith(b"}"):
+        try:
+            events.append(parse_event(line, source=f"{source}:{number}"))
+        except InvalidInputError:
+            if not _is_cut(line):
+                raise
             torn += 1
-            continue
-        events.append(parse_event(line, source=f"{source}:{number}"))
     return events, torn
+
+
+def _is_cut(line: bytes) -> bool:
+    if b"\0" in line:
+        return True
+    if not line.startswith(b"{"):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False

@@ -6,15 +6,22 @@ import json
 import logging
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from harness.attempt import Attempt
 from harness.clock import FakeClock
+from harness.config import load_run_config
+from harness.environment import Placement
 from harness.errors import ExternalServiceError, InvalidInputError
+from harness.status import build_status
 from harness.telemetry.reader import parse_lines, read_telemetry
 from harness.telemetry.schema import EVENT_NAMES, Measurement, Window, build_event, parse_event
 from harness.telemetry.summary import summarize_run
 from harness.telemetry.writer import BackgroundUploader, TelemetryWriter
+from tests.harness.run_support import write_config
 
 
 def writer(folder: Path, clock: FakeClock | None = None, *, node: int = 0, rank: int = 0) -> TelemetryWriter:
@@ -63,6 +70,18 @@ def test_a_torn_last_line_costs_that_line_only(tmp_path: Path, cut: int) -> None
     # Cutting only the newline leaves the whole event.
     assert [event.step for event in telemetry.events] == ([1, 2, 3] if cut == 1 else [1, 3])
     assert telemetry.damaged_lines == (0 if cut == 1 else 1)
+
+
+def test_a_line_may_be_cut_anywhere() -> None:
+    """Right behind a brace inside of a text, too; and a power cut leaves zeros where the data never came."""
+    common = {"wall_time": 1.0, "monotonic_seconds": 1.0, "run_id": "r", "attempt_id": "a", "node": 0, "rank": 0}
+    fields = {**common, "step": 3, "world_size": 1, "checkpoint": "step-3", "error": 'denied: {"a": {"b": 1}} at all'}
+    line = build_event("checkpoint_failed", fields).model_dump_json(exclude_none=True).encode()
+    whole, torn = parse_lines(line + b"\n", source="f")
+    assert (len(whole), torn) == (1, 0)
+    for cut in range(1, len(line)):
+        assert parse_lines(line[:cut] + b"\n" + line, source="f") == (whole, 1)
+    assert parse_lines(line + b"\n" + line[:40] + b"\0" * 24 + b"\n" + b"\0" * 64, source="f") == (whole, 2)
 
 
 def test_threads_share_a_file_without_tearing(tmp_path: Path) -> None:
@@ -263,6 +282,34 @@ def test_attempts_of_which_nobody_spoke_are_lost(tmp_path: Path) -> None:
     run.start("b", 2, 0)
     summary = summarize_run(read_telemetry(tmp_path).events)
     assert [(a.end, a.lost_steps, a.reclaimed_nodes) for a in summary.attempts] == [("lost", 10, 1), ("lost", 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("restarts", "before", "from_launch"),
+    [("0", None, True), ("0", "another", True), ("0", "mine", False), ("1", "mine", False), ("1", None, False)],
+    ids=["first launch", "launched again", "restarted for a newcomer", "restarted after a failure", "status lost"],
+)
+def test_only_a_launch_counts_from_the_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: str, before: str | None, from_launch: bool
+) -> None:
+    """torchrun counts no restart for a newcomer: five hours of training before it are no startup."""
+    clock = FakeClock(wall=1e9)
+    monkeypatch.setenv("HARNESS_LAUNCH_WALL_TIME", str(clock.wall() - 5 * 3600))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    monkeypatch.setattr("harness.attempt._process_start", lambda: clock.wall() - 7)
+    emitted: dict[str, Any] = {}
+    attempt = SimpleNamespace(
+        leads_node=True,
+        clock=clock,
+        config=load_run_config(write_config(tmp_path)),
+        placement=Placement(),
+        device=SimpleNamespace(type="cpu"),
+        launch_id="mine",
+        previous_status=None if before is None else build_status("running", run_id="r", launch_id=before),
+        telemetry=SimpleNamespace(emit=lambda _name, **fields: emitted.update(fields)),
+    )
+    Attempt._emit_started(attempt)  # type: ignore[arg-type]
+    assert emitted["startup_seconds"] == pytest.approx(5 * 3600 if from_launch else 7)
 
 
 def test_a_restart_for_a_newcomer_is_no_reclaim(tmp_path: Path) -> None:
