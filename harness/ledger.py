@@ -202,26 +202,41 @@ def _read(paths: Sequence[Path]) -> list[Ledger]:
         raise InvalidInputError(
             "ledger", ", ".join(map(str, paths)), f"directories with {LEDGER_PATTERN}", "set data.ledger: true"
         )
-    return [_read_file(file) for file in files.values()]
+    ledgers = [ledger for file in files.values() if (ledger := _read_file(file)) is not None]
+    if not ledgers:
+        raise InvalidInputError("ledger", next(iter(files.values())), "a ledger that is not cut off in its first line")
+    return ledgers
 
 
-def _read_file(path: Path) -> Ledger:
+def _read_file(path: Path) -> Ledger | None:
+    """None for a file without a whole first line: its rank has no ledger."""
     first, *lines = path.read_bytes().split(b"\n")
     try:
         head = LedgerHead.model_validate_json(first)
     except ValidationError:
+        if _is_cut(first):
+            return None
         raise InvalidInputError("ledger", path, "a ledger: its first line says which run and rank it is of") from None
     steps: dict[int, npt.NDArray[np.int64]] = {}
     skipped: dict[int, int] = {}
     for number, line in enumerate(lines, 2):
         try:
-            if line:
-                document = json.loads(line)
-                if "skipped_before" in document:
-                    skipped[int(document["skipped_before"])] = int(document["samples"])
-                    continue
-                steps[int(document["step"])] = np.array(document["indices"], dtype=np.int64)
+            document = json.loads(line)
+        except ValueError:  # empty, or cut by a kill or a full disk: its step is not written down
+            continue
+        try:
+            if "skipped_before" in document:
+                skipped[int(document["skipped_before"])] = int(document["samples"])
+                continue
+            steps[int(document["step"])] = np.array(document["indices"], dtype=np.int64)
         except (ValueError, KeyError, TypeError):
-            if number <= len(lines):  # a kill can only tear the last line
-                raise InvalidInputError("ledger", f"{path} line {number}", "a step and its sample indices") from None
+            raise InvalidInputError("ledger", f"{path} line {number}", "a step and its sample indices") from None
     return head, steps, skipped
+
+
+def _is_cut(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False

@@ -26,7 +26,7 @@ class LedgerWriter:
 
     def __init__(self, path: Path, head: LedgerHead) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._failed = False
+        self._failed = self._torn = False
         self._write(head.model_dump_json())
 
     def record(self, step: int, indices: npt.NDArray[np.int64]) -> None:
@@ -46,12 +46,20 @@ class LedgerWriter:
     def _write(self, line: str) -> None:
         if self._descriptor < 0:
             return
+        data = (b"\n" if self._torn else b"") + line.encode() + b"\n"
         try:
-            os.write(self._descriptor, line.encode() + b"\n")
+            written = os.write(self._descriptor, data)
         except OSError as error:
-            if not self._failed:
-                self._failed = True
-                _log.warning("ledger: writing failed, training goes on: %s", error)
+            self._complain(str(error))
+            return
+        self._torn = written < len(data)  # a line that was cut short must not damage the next one
+        if self._torn:
+            self._complain("the disk took only a part of a line")
+
+    def _complain(self, why: str) -> None:
+        if not self._failed:
+            self._failed = True
+            _log.warning("ledger: writing failed, training goes on: %s", why)
 
 
 def open_ledger(attempt: Attempt, position: Position) -> LedgerWriter | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from harness.__main__ import main
 from harness.errors import InvalidInputError
-from harness.ledger import prove
+from harness.ledger import LedgerHead, prove
+from harness.ledger_writer import LedgerWriter
 from tests.harness.elastic_support import SAMPLES, Job, train_fleet
 from tests.harness.run_support import write_config
 
@@ -81,6 +84,17 @@ def test_gaps_are_no_proof(folder: Path, tmp_path: Path) -> None:
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:3], *lines[4:]]) + "\n" + '{"step": 99, "ind')
     assert any("step 12: not written down" in problem for problem in prove([torn]).problems)
+    full = copy()  # a full disk: one rank's head was cut short, a line of another's in the middle
+    (full / "ledger-g000001-r00001.jsonl").write_text('{"ledger_version": 1, "ru')
+    for name in ("ledger-g000001-r00001.jsonl", "ledger-g000001-r00000.jsonl"):
+        lines = (full / name).read_text().splitlines()
+        (full / name).write_text("\n".join([*lines[:1], *(line[:14] for line in lines[1:2]), *lines[2:]]) + "\n")
+    problems = prove([full]).problems
+    assert any("generation 1: no ledger of rank 1" in problem for problem in problems)
+    assert any("generation 1, step 0: not written down" in problem for problem in problems)
+    (tmp_path / "ledger-g000009-r00000.jsonl").write_text("")
+    with pytest.raises(InvalidInputError, match="cut off in its first line"):
+        prove([tmp_path / "ledger-g000009-r00000.jsonl"])
     gap = copy()
     for rank in (0, 1):
         (gap / f"ledger-g000002-r0000{rank}.jsonl").unlink()
@@ -89,6 +103,32 @@ def test_gaps_are_no_proof(folder: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidInputError, match=r"data\.ledger"):
         prove([tmp_path / "nothing"])
+
+
+def test_a_disk_that_takes_half_a_line_costs_that_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next line begins on its own: the proof misses one step, and reads the others."""
+    head = LedgerHead(
+        run_id="r",
+        generation=1,
+        rank=0,
+        world_size=1,
+        samples=9,
+        start_step=0,
+        start_position=0,
+        global_batch_samples=1,
+    )
+    path = tmp_path / "ledger-g000001-r00000.jsonl"
+    ledger, write = LedgerWriter(path, head), os.write
+    for step in range(3):
+        with monkeypatch.context() as disk:
+            if step == 1:
+                disk.setattr("harness.ledger_writer.os.write", lambda to, data: write(to, data[: len(data) // 2]))
+            ledger.record(step, np.array([step]))
+    ledger.close()
+    proof = prove([tmp_path])
+    assert proof.steps == 3
+    assert proof.problems[0] == "generation 1, step 1: not written down by every rank"
+    assert not any("step 2" in problem for problem in proof.problems)
 
 
 def test_steps_that_were_rolled_back_do_not_count(folder: Path, tmp_path: Path) -> None:
