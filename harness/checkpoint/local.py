@@ -75,11 +75,15 @@ class LocalStore:
             )
 
     def published(self) -> list[str]:
-        """Names of the checkpoints with a part on this disk, newest first."""
+        """Names of the checkpoints with a part on this disk, newest first.
+
+        A later generation's is newer whatever its step: it went on from an older checkpoint than those it voided, and
+        must not make way for them.
+        """
         with contextlib.suppress(FileNotFoundError):
             return sorted(
                 (path.name for path in self.root.iterdir() if parse_checkpoint_name(path.name) and path.is_dir()),
-                key=lambda name: parse_checkpoint_name(name) or (0, 0),
+                key=lambda name: (parse_checkpoint_name(name) or (0, 0))[::-1],
                 reverse=True,
             )
         return []

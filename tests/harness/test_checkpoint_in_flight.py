@@ -174,6 +174,7 @@ def test_retention_on_both_sides(tmp_path: Path) -> None:
 
 
 def test_local_retention_keeps_the_last_durable_one_while_the_bucket_is_gone(tmp_path: Path) -> None:
+    """And what a fallback left behind, although its steps are higher, makes way for what the next attempt saves."""
     config = make_config(tmp_path, keep_last_local=1)
     job, checkpointer = Job(), single(config)
     checkpointer.restore(job.components)
@@ -189,3 +190,10 @@ def test_local_retention_keeps_the_last_durable_one_while_the_bucket_is_gone(tmp
     checkpointer.close()
     names = sorted(path.name for path in (tmp_path / "node0" / RUN_ID).glob("step-*"))
     assert names == ["step-000000001-g0001", "step-000000004-g0001"]
+    (tmp_path / "node0" / RUN_ID / "step-000000004-g0001" / "part-00000.json").write_bytes(b"damaged")
+    again = single(config)
+    assert getattr(again.restore(job.components), "step", None) == 1
+    assert again.save(job.components, Progress(step=2)).result(30).durable
+    again.close()
+    names = sorted(path.name for path in (tmp_path / "node0" / RUN_ID).glob("step-*"))
+    assert names == ["step-000000002-g0002"]
