@@ -110,6 +110,12 @@ class Lineage:
     went_on_from: tuple[tuple[int, str | None], ...]
     """(generation, name of the checkpoint it restored), ascending."""
 
+    @property
+    def newest(self) -> tuple[int, str] | None:
+        """(generation, checkpoint) of the last one to go on, when it went on from a checkpoint and not from nothing."""
+        generation, restored = self.went_on_from[-1] if self.went_on_from else (0, None)
+        return None if restored is None else (generation, restored)
+
     def disowned_by(self, name: str) -> int | None:
         """The generation that took over from an older point than checkpoint `name`, which is therefore void."""
         key = parse_checkpoint_name(name)

@@ -50,8 +50,8 @@ def retain_remote(
 ) -> tuple[str, ...]:
     """Delete what `plan_retention` says from the durable target, and what broken uploads left; the names that went.
 
-    The manifest goes first, so that a checkpoint that is half deleted never looks complete.  FencedError when a newer
-    attempt exists: only the newest may delete.
+    The manifest goes first, so that a checkpoint that is half deleted never looks complete.  FencedError as soon as a
+    newer attempt exists: only the newest may delete.
     """
     prefix = f"{run_id}/"
     keys: dict[str, list[str]] = defaultdict(list)
@@ -64,8 +64,9 @@ def retain_remote(
     plan = plan_retention(complete, keys.keys() - set(complete), lineage, keep_last, protected)
     if plan.delete:
         reach("retention:before_remote_delete")
-        check_fence(target, run_id, generation)
     for name in plan.delete:
+        # Before each one: a newer attempt may meanwhile go on from what this plan lets go of.
+        check_fence(target, run_id, generation)
         manifest = f"{prefix}{name}/{MANIFEST}"
         target.delete(sorted(keys[name], key=lambda key: (key != manifest, key)))
         reach("retention:between_remote_deletes")

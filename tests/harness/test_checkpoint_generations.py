@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.checkpoint import Target, check_fence, claim_generation, open_target
+from harness.checkpoint.faults import installed
 from harness.checkpoint.generation import Lineage, newest_generation, read_lineage, record_restore
 from harness.checkpoint.names import parse_checkpoint_name
 from harness.checkpoint.retention import plan_retention, retain_remote
@@ -107,10 +108,19 @@ def test_remote_retention_deletes_manifests_first_and_asks_the_fence(target: Tar
     assert retain_remote(target, "demo", generation, 2) == ("step-000000000-g0001", "step-000000001-g0001")
     assert deleted[1] == "demo/step-000000001-g0001/manifest.json"
     assert target.children("demo/") == ("generations", "step-000000002-g0001", "step-000000003-g0001", "unrelated")
-    claim_generation(target, "demo", "newer")
-    with pytest.raises(FencedError):
+    target.put_bytes("demo/step-000000004-g0001/manifest.json", b"1")
+    target.put_bytes("demo/step-000000005-g0001/manifest.json", b"1")
+    overtaken: list[str] = []
+
+    def overtake(point: str) -> None:
+        if point == "retention:between_remote_deletes" and not overtaken:
+            overtaken.append(point)
+            claim_generation(target, "demo", "newer")
+
+    with installed(overtake), pytest.raises(FencedError):
         retain_remote(target, "demo", generation, 1)
-    assert target.exists("demo/step-000000002-g0001/manifest.json")
+    assert overtaken
+    assert [target.exists(f"demo/step-{step:09d}-g0001/manifest.json") for step in (2, 3, 4)] == [False, True, True]
 
 
 def test_retention_leaves_arriving_telemetry_and_claims_alone(tmp_path: Path) -> None:
