@@ -21,13 +21,13 @@ from harness.checkpoint.faults import reach
 from harness.checkpoint.generation import check_fence
 from harness.checkpoint.identity import Identity, claim_identity
 from harness.checkpoint.local import LocalStore
-from harness.checkpoint.manifest import ComponentEntry, DigestName, FileEntry, Manifest, PartManifest, seal
+from harness.checkpoint.manifest import ComponentEntry, DigestName, FileEntry, Manifest, PartManifest, seal, unseal
 from harness.checkpoint.names import DOCUMENT, MANIFEST, METADATA, PROGRESS, WRITING, part_name, rank_file_name
 from harness.checkpoint.place import Place
 from harness.checkpoint.ranks import Ranks, agreed, together
 from harness.checkpoint.retention import retain_remote
 from harness.checkpoint.shards import HostBuffers, metadata_bytes, write_share
-from harness.checkpoint.targets.base import Target
+from harness.checkpoint.targets.base import MissingObjectError, Target
 from harness.clock import Clock
 from harness.errors import CheckpointError, SpotPlannerError
 
@@ -87,6 +87,9 @@ class Saver:
 
         `on_local` is called with its size in bytes once this node's part is published on its own disk.
         """
+        if save.again and (found := together(self.ranks, lambda: self._published_before(save))[0]) is not None:
+            self.unfinished.clear()
+            return found
         temporary = self.local.root / f"{WRITING}{save.name}-{save.sequence}"
         try:
             agreed(self.ranks, lambda: self._make_folder(save, temporary))
@@ -113,6 +116,17 @@ class Saver:
         assert manifest is not None
         self.unfinished.clear()  # retention removes what is older than a complete one
         return manifest
+
+    def _published_before(self, save: Save) -> Manifest | None:
+        """What the try before published although its answer was lost: it is durable, and must not be written over."""
+        if self.place.rank != 0:
+            return None
+        check_fence(self.target, self.run_id, self.generation)
+        key = self._key(save, MANIFEST)
+        try:
+            return unseal(Manifest, self.target.get_bytes(key), f"{self.target.uri}/{key}")
+        except MissingObjectError:
+            return None
 
     def _make_folder(self, save: Save, temporary: Path) -> None:
         if self.place.rank == 0:
