@@ -51,13 +51,15 @@ class RestoreRecord(StrictModel):
     """Its name; None for a start from nothing."""
 
 
-def claim_generation(target: Target, run_id: str, attempt_id: str) -> int:
+def claim_generation(target: Target, run_id: str, attempt_id: str, *, above: int = 0) -> int:
     """Take the next generation of a run (1, 2, …): one caller per attempt, before anything else is written.
 
+    It is higher than `above`, the highest one that the nodes' own disks know of: a target that was moved or emptied
+    counts from the beginning, and would give out numbers, and so names of checkpoints, that the disks hold already.
     Compare-and-set by the target's conditional put: of several attempts that race, each gets its own number, and the
     highest is the only one that may go on.  Raises ExternalServiceError when the target does not answer.
     """
-    generation = newest_generation(target, run_id)
+    generation = max(newest_generation(target, run_id), above)
     for _ in range(_MAX_TRIES):
         generation += 1
         claim = Claim(

@@ -44,6 +44,7 @@ def test_attempts_that_race_each_get_their_own_generation(target: Target) -> Non
         with pytest.raises(FencedError, match="but generation 8 was claimed by attempt attempt-"):
             check_fence(target, "demo", generation)
     assert claim_generation(target, "other", "attempt") == 1
+    assert claim_generation(target, "other", "attempt", above=6) == 7
 
 
 def test_lineage_voids_what_a_successor_did_not_go_on_from(target: Target) -> None:
