@@ -131,17 +131,22 @@ class Lineage:
         return None
 
 
-def read_lineage(target: Target, run_id: str) -> Lineage:
+def read_lineage(target: Target, run_id: str, known: dict[int, str | None] | None = None) -> Lineage:
     """The records of all generations; an empty `run_id` when the target is the run's own prefix.
 
+    Those in `known` (what each generation restored) are not read again, and what is read is added to it.
     A damaged record is a CorruptCheckpointError: what it disowned is unknown.
     """
-    folder, records = f"{run_id}/{GENERATIONS}/".lstrip("/"), []
-    for name in target.children(folder):
-        if match := _RECORD.fullmatch(name):
-            key = folder + name
-            records.append((int(match.group(1)), unseal(RestoreRecord, target.get_bytes(key), key).restored))
-    return Lineage(tuple(sorted(records, key=lambda record: record[0])))
+    folder, records = f"{run_id}/{GENERATIONS}/".lstrip("/"), dict(known or {})
+    there = {
+        int(match.group(1)): folder + name for name in target.children(folder) if (match := _RECORD.fullmatch(name))
+    }
+    for generation, key in there.items():
+        if generation not in records:
+            records[generation] = unseal(RestoreRecord, target.get_bytes(key), key).restored
+    if known is not None:
+        known.update(records)
+    return Lineage(tuple((generation, records[generation]) for generation in sorted(there)))
 
 
 def _claim_key(run_id: str, generation: int) -> str:

@@ -82,6 +82,9 @@ class Saver:
     unfinished: list[str] = field(default_factory=list)
     """Checkpoints of this attempt whose upload failed since the last durable one; the same on every rank."""
 
+    ended: dict[int, str | None] = field(default_factory=dict)
+    """What earlier generations restored, as far as retention has read it."""
+
     def persist(self, save: Save, on_local: Callable[[int], None]) -> Manifest:
         """Make `save` durable; the same error on every rank when any rank could not do its part.
 
@@ -234,7 +237,7 @@ class Saver:
                 self.local.keep_manifest(manifest, seal(manifest))
                 self.local.retain(self.keep_last_local)
             if self.place.rank == 0:
-                retain_remote(self.target, self.run_id, self.generation, self.keep_last, protected)
+                retain_remote(self.target, self.run_id, self.generation, self.keep_last, protected, ended=self.ended)
         except (SpotPlannerError, OSError) as error:
             logger.warning("retention after %s was not finished: %s", manifest.name, error)
 

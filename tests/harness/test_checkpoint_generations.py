@@ -58,6 +58,13 @@ def test_lineage_voids_what_a_successor_did_not_go_on_from(target: Target) -> No
     assert lineage.disowned_by("step-000000030-g0002") == 3
     assert lineage.disowned_by("step-000000015-g0002") is None
     assert lineage.disowned_by("step-000000030-g0003") is None
+    reads: list[str] = []
+    get = target.get_bytes
+    target.get_bytes = lambda key: (reads.append(key), get(key))[1]  # type: ignore[method-assign, func-returns-value]
+    known: dict[int, str | None] = {1: None}
+    assert [read_lineage(target, "demo", known) for _ in range(2)] == [lineage, lineage]
+    assert reads == ["demo/generations/g0003-restored.json"]
+    assert known == {1: None, 3: "step-000000020-g0001"}
     record_restore(target, "demo", 4, None)
     assert read_lineage(target, "demo").disowned_by("step-000000020-g0001") == 4
     key = "demo/generations/g0003-restored.json"
