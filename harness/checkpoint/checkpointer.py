@@ -141,10 +141,10 @@ class Checkpointer:
 
         Only one save is in flight: while another is, ``reason="periodic"`` (or ``"risk"``) waits or is skipped as
         `config.checkpoint.when_busy` says (and is skipped after `process_group_timeout_seconds`), every other reason
-        waits for as long as it takes, and says so.  A step that is durable already is not saved
-        again.  A save that fails in the background is an event, a log line at the next save and
-        `SaveHandle.previous_failure`; training goes on and the last durable checkpoint stays.  While saves fail,
-        periodic ones never wait, and are skipped for a time that grows with each failure (`BackOff`).
+        waits for as long as it takes, and says so.  A step that is durable already is not saved again.  A save that
+        fails in the background is an event, a log line at the next save and `SaveHandle.previous_failure`; training
+        goes on and the last durable checkpoint stays.  While saves fail, periodic ones never wait, and are skipped for
+        a time that grows with each failure (`BackOff`).
 
         Raises FencedError when a newer attempt has taken over; CheckpointError when the ranks do not call it at the
         same step with the same components; InvalidInputError when a component's state cannot be stored safely.

@@ -24,7 +24,7 @@ from harness.checkpoint.local import LocalStore
 from harness.checkpoint.manifest import ComponentEntry, DigestName, FileEntry, Manifest, PartManifest, seal, unseal
 from harness.checkpoint.names import DOCUMENT, MANIFEST, METADATA, PROGRESS, WRITING, part_name, rank_file_name
 from harness.checkpoint.place import Place
-from harness.checkpoint.ranks import Ranks, agreed, together
+from harness.checkpoint.ranks import Ranks, agreed, agreed_at_length, together
 from harness.checkpoint.retention import retain_remote
 from harness.checkpoint.shards import HostBuffers, metadata_bytes, write_share
 from harness.checkpoint.targets.base import MissingObjectError, Target
@@ -109,7 +109,7 @@ class Saver:
         try:
             if self.unfinished[:-1]:
                 agreed(self.ranks, lambda: self._remove_unfinished(save))
-            agreed(self.ranks, lambda: self._upload_files(save, by_rank[self.place.rank]))
+            agreed_at_length(self.ranks, lambda: self._upload_files(save, by_rank[self.place.rank]))
             agreed(self.ranks, lambda: self._upload_part(save))
             manifest = together(self.ranks, lambda: self._publish(save, by_rank))[0]
         except SpotPlannerError:

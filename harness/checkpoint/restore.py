@@ -21,7 +21,7 @@ from harness.checkpoint.names import RESTORING, part_name
 from harness.checkpoint.outcomes import RestoredState, Source
 from harness.checkpoint.persist import publish_manifest
 from harness.checkpoint.place import Place
-from harness.checkpoint.ranks import PeerLostError, Ranks, agreed, together
+from harness.checkpoint.ranks import PeerLostError, Ranks, agreed, agreed_at_length, together
 from harness.checkpoint.reading import Loadable, index_files, interpret, plan_reading
 from harness.checkpoint.targets.base import Target
 from harness.errors import (
@@ -181,7 +181,7 @@ class Restorer:
 
     def _finish_upload(self, candidate: Candidate) -> None:
         """Every part lies on some node's disk but not all are on the target: bring them there, then publish."""
-        agreed(self.ranks, lambda: self._upload_held_parts(candidate))
+        agreed_at_length(self.ranks, lambda: self._upload_held_parts(candidate))
         agreed(self.ranks, lambda: self._publish_for_all(candidate))
 
     def _try_to_finish_upload(self, candidate: Candidate) -> None:
