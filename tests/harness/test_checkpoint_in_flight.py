@@ -67,7 +67,7 @@ def test_at_most_one_save_in_flight(tmp_path: Path, monkeypatch) -> None:
         assert skips == ([(2, "an earlier save is still in flight")] if when_busy == "skip" else [])
 
 
-def test_an_upload_that_takes_longer_than_any_timeout_is_waited_for(tmp_path: Path, monkeypatch, caplog) -> None:
+def test_an_upload_that_takes_longer_than_any_timeout_is_waited_for(tmp_path: Path, monkeypatch) -> None:
     """A periodic save is left out, another one and `wait` wait for it and say so: none of them fails a healthy run."""
     job, checkpointer = Job(), single(make_config(tmp_path))
     checkpointer.restore(job.components)
@@ -80,10 +80,12 @@ def test_an_upload_that_takes_longer_than_any_timeout_is_waited_for(tmp_path: Pa
             assert checkpointer.latest is not None
             assert gates[checkpointer.latest.step].wait(30)
 
+    told: list[str] = []
+
     def release_when_told_twice(record: logging.LogRecord) -> bool:
+        told.append(record.getMessage())
         for step, gate in gates.items():
-            said = f"waiting for step-{step:09d}-g0001 for"
-            if said in record.getMessage() and sum(said in message for message in caplog.messages) >= 2:
+            if sum(f"waiting for step-{step:09d}-g0001 for" in line for line in told) >= 2:
                 gate.set()
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ def test_a_local_checkpoint_that_was_not_uploaded_is_restored(tmp_path: Path, mo
     shutil.rmtree(tmp_path / "bucket" / RUN_ID / "step-000000004-g0001")
     (tmp_path / "node0" / RUN_ID / "step-000000004-g0001" / "manifest.json").unlink()
     target = open_target(config.checkpoint.remote)
+    monkeypatch.setattr(logging.getLogger("harness"), "propagate", True)  # a run turns it off
 
     def refuse(*_: object, **__: object) -> None:
         raise ExternalServiceError("quota exceeded")
