@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from harness.checkpoint import Checkpointer, Target, claim_generation
+from harness.checkpoint.local import newest_local_generation
 from harness.checkpoint.outcomes import RestoredState
 from harness.checkpoint.ranks import GroupRanks, PeerLostError, Ranks, SingleRank, together
 from harness.checkpoint.targets import open_configured
@@ -96,7 +97,8 @@ class Attempt:
         self.ranks = _own_ranks(timeout)
         self._check_alike()
         self._target = open_configured(self.config.checkpoint)
-        claimed = together(self.ranks, self._claim)[0]
+        marks = together(self.ranks, self._newest_local_generation)
+        claimed = together(self.ranks, lambda: self._claim(max(marks)))[0]
         assert claimed is not None
         self.identity = Identity(*claimed)
         self.telemetry.claim(*claimed)
@@ -207,13 +209,16 @@ class Attempt:
         if self._owns_group and dist.is_initialized() and orderly:
             dist.destroy_process_group()
 
-    def _claim(self) -> tuple[str, int] | None:
+    def _newest_local_generation(self) -> int:
+        return newest_local_generation(self.config.checkpoint.directory, self.config.run_id) if self.leads_node else 0
+
+    def _claim(self, above: int) -> tuple[str, int] | None:
         """Rank 0 takes the next generation for all."""
         if self.placement.rank != 0:
             return None
         assert self._target is not None
         attempt_id = secrets.token_hex(6)
-        return attempt_id, claim_generation(self._target, self.config.run_id, attempt_id)
+        return attempt_id, claim_generation(self._target, self.config.run_id, attempt_id, above=above)
 
     def _check_alike(self) -> None:
         """Every rank must have been given the same run."""

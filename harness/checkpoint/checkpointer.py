@@ -46,6 +46,10 @@ EventSink = Callable[[str, Mapping[str, object]], None]
 
 _PERIODIC = frozenset({"periodic", "risk"})
 """Reasons of saves that another one will follow: these may be skipped."""
+_LEAVING = "notice"
+"""Reason of a save that has seconds: it does not even wait for the retention after the one before."""
+_TELL_SECONDS = 30.0
+"""Who waits for a slow save says so this often."""
 
 
 class Checkpointer:
@@ -136,10 +140,11 @@ class Checkpointer:
         saved and restored for each rank by itself; of all others there is one state for the whole job.
 
         Only one save is in flight: while another is, ``reason="periodic"`` (or ``"risk"``) waits or is skipped as
-        `config.checkpoint.when_busy` says, every other reason waits.  A step that is durable already is not saved
-        again.  A save that fails in the background is an event, a log line at the next save and
-        `SaveHandle.previous_failure`; training goes on and the last durable checkpoint stays.  While saves fail,
-        periodic ones never wait, and are skipped for a time that grows with each failure (`BackOff`).
+        `config.checkpoint.when_busy` says (and is skipped after `process_group_timeout_seconds`), every other reason
+        waits for as long as it takes, and says so.  A step that is durable already is not saved again.  A save that
+        fails in the background is an event, a log line at the next save and `SaveHandle.previous_failure`; training
+        goes on and the last durable checkpoint stays.  While saves fail, periodic ones never wait, and are skipped for
+        a time that grows with each failure (`BackOff`).
 
         Raises FencedError when a newer attempt has taken over; CheckpointError when the ranks do not call it at the
         same step with the same components; InvalidInputError when a component's state cannot be stored safely.
@@ -154,10 +159,11 @@ class Checkpointer:
             return self._last
         handle = SaveHandle(name, progress.step, reason)
         if reason in _PERIODIC and (why := self._why_skip(requests)):
-            handle.finish(SaveResult(name, progress.step, "skipped", local=False, error=why))
-            self._emit("checkpoint_skipped", handle, error=why)
-            return handle
-        self._join(self._timeout_seconds)
+            return self._skip(handle, why)
+        if any(request.unfinished if reason == _LEAVING else request.busy for request in requests) and (
+            why := self._let_last_end(reason)
+        ):
+            return self._skip(handle, why)
         if self._fatal is not None:  # the save that was waited for ended so, on every rank alike
             raise self._fatal
         handle.waited_seconds = self._clock.monotonic() - started
@@ -177,13 +183,18 @@ class Checkpointer:
     def wait(self, timeout_seconds: float | None = None) -> SaveResult | None:
         """Block until the save in flight is durable; None when none was ever started.
 
-        Raises CheckpointError when the last save failed or is not durable after `timeout_seconds`, FencedError when a
-        newer attempt has taken over.
+        Without `timeout_seconds` for as long as the background works on it; says so every now and then.  Raises
+        CheckpointError when the last save failed or is not durable after `timeout_seconds`, FencedError when a newer
+        attempt has taken over.
         """
         handle = self._last
         if handle is None:
             return None
-        result = handle.result(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        waited = 0.0
+        while timeout_seconds is None and not handle.wait(_TELL_SECONDS) and self.busy:
+            waited += _TELL_SECONDS
+            self._tell_waiting(handle, waited)
+        result = handle.result(timeout_seconds or 0.0)
         if handle.exception is not None:
             raise handle.exception
         return result
@@ -233,7 +244,7 @@ class Checkpointer:
         """
         states: dict[str, ComponentState] = {}
         self._enter("prepare", components, states)
-        self._join(self._timeout_seconds)
+        self._let_last_end("prepare")
         self._plan(states, reserve_bytes=expected_bytes(components, self._place.world_size))
 
     def close(self, timeout_seconds: float | None = None, *, orderly: bool = True) -> None:
@@ -242,10 +253,9 @@ class Checkpointer:
         Never raises for a failed save.  `orderly`: every rank closes.
         """
         self._closed = True
-        try:
-            self._join(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
-        except CheckpointError as error:
-            logger.warning("%s", error)
+        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        if not self._is_over(seconds, durable_is_enough=False):
+            logger.warning("%s is still in flight after %.0f s", self._last and self._last.name, seconds)
         for ranks in (self._background, self._ranks):
             ranks.close(orderly=orderly and not self.busy)
 
@@ -372,12 +382,40 @@ class Checkpointer:
         if self._failure is not None and self._place.leads_node:
             logger.warning("the last save failed (%d in a row): %s", self._back_off.failures, self._failure)
 
-    def _join(self, timeout_seconds: float) -> None:
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout_seconds)
-            if thread.is_alive():
-                raise CheckpointError(f"{thread.name} is still in flight after {timeout_seconds:.0f} s")
+    def _skip(self, handle: SaveHandle, why: str) -> SaveHandle:
+        handle.finish(SaveResult(handle.name, handle.step, "skipped", local=False, error=why))
+        self._emit("checkpoint_skipped", handle, error=why)
+        return handle
+
+    def _let_last_end(self, reason: str) -> str:
+        """Wait until the last save is over on every rank; why a periodic one is left out instead, else empty.
+
+        Collective, in turns shorter than the group's timeout: an upload may take as long as it has to.
+        """
+        turn, waited = min(_TELL_SECONDS, self._timeout_seconds / 2.0), 0.0
+        while not all(self._ranks.gather(self._is_over(turn, durable_is_enough=reason == _LEAVING))):
+            waited += turn
+            if reason in _PERIODIC and waited >= self._timeout_seconds:
+                return f"an earlier save is still in flight after {waited:.0f} s"
+            assert self._last is not None, "some rank has one in flight, so all have started it"
+            self._tell_waiting(self._last, waited)
+        return ""
+
+    def _is_over(self, seconds: float, *, durable_is_enough: bool) -> bool:
+        """Whether nothing of the last save is in flight on this rank, or comes to its end within `seconds`.
+
+        Once its outcome is known only retention follows, which needs none of what the next save needs.
+        """
+        if self._thread is None or (durable_is_enough and self._last is not None and self._last.wait(seconds)):
+            return True
+        if not durable_is_enough:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _tell_waiting(self, handle: SaveHandle, seconds: float) -> None:
+        if self._place.leads_node:
+            doing = "retention after it" if handle.done else "it"
+            logger.warning("waiting for %s for %.0f s now: %s is still in flight", handle.name, seconds, doing)
 
     def _emit(self, event: str, handle: SaveHandle, **fields: object) -> None:
         common = {

@@ -51,13 +51,15 @@ class RestoreRecord(StrictModel):
     """Its name; None for a start from nothing."""
 
 
-def claim_generation(target: Target, run_id: str, attempt_id: str) -> int:
+def claim_generation(target: Target, run_id: str, attempt_id: str, *, above: int = 0) -> int:
     """Take the next generation of a run (1, 2, …): one caller per attempt, before anything else is written.
 
+    It is higher than `above`, the highest one that the nodes' own disks know of: a target that was moved or emptied
+    counts from the beginning, and would give out numbers, and so names of checkpoints, that the disks hold already.
     Compare-and-set by the target's conditional put: of several attempts that race, each gets its own number, and the
     highest is the only one that may go on.  Raises ExternalServiceError when the target does not answer.
     """
-    generation = newest_generation(target, run_id)
+    generation = max(newest_generation(target, run_id), above)
     for _ in range(_MAX_TRIES):
         generation += 1
         claim = Claim(
@@ -110,6 +112,12 @@ class Lineage:
     went_on_from: tuple[tuple[int, str | None], ...]
     """(generation, name of the checkpoint it restored), ascending."""
 
+    @property
+    def newest(self) -> tuple[int, str] | None:
+        """(generation, checkpoint) of the last one to go on, when it went on from a checkpoint and not from nothing."""
+        generation, restored = self.went_on_from[-1] if self.went_on_from else (0, None)
+        return None if restored is None else (generation, restored)
+
     def disowned_by(self, name: str) -> int | None:
         """The generation that took over from an older point than checkpoint `name`, which is therefore void."""
         key = parse_checkpoint_name(name)
@@ -123,17 +131,22 @@ class Lineage:
         return None
 
 
-def read_lineage(target: Target, run_id: str) -> Lineage:
+def read_lineage(target: Target, run_id: str, known: dict[int, str | None] | None = None) -> Lineage:
     """The records of all generations; an empty `run_id` when the target is the run's own prefix.
 
+    Those in `known` (what each generation restored) are not read again, and what is read is added to it.
     A damaged record is a CorruptCheckpointError: what it disowned is unknown.
     """
-    folder, records = f"{run_id}/{GENERATIONS}/".lstrip("/"), []
-    for name in target.children(folder):
-        if match := _RECORD.fullmatch(name):
-            key = folder + name
-            records.append((int(match.group(1)), unseal(RestoreRecord, target.get_bytes(key), key).restored))
-    return Lineage(tuple(sorted(records, key=lambda record: record[0])))
+    folder, records = f"{run_id}/{GENERATIONS}/".lstrip("/"), dict(known or {})
+    there = {
+        int(match.group(1)): folder + name for name in target.children(folder) if (match := _RECORD.fullmatch(name))
+    }
+    for generation, key in there.items():
+        if generation not in records:
+            records[generation] = unseal(RestoreRecord, target.get_bytes(key), key).restored
+    if known is not None:
+        known.update(records)
+    return Lineage(tuple((generation, records[generation]) for generation in sorted(there)))
 
 
 def _claim_key(run_id: str, generation: int) -> str:

@@ -66,8 +66,7 @@ class LocalStore:
 
     def check_fence(self) -> None:
         """FencedError when a newer attempt has started on this node: its files must not be touched."""
-        names = (path.name for path in (self.root / GENERATIONS).iterdir())
-        newest = max((int(found.group(1)) for name in names if (found := _MARK.fullmatch(name))), default=0)
+        newest = newest_mark(self.root)
         if newest > self._generation:
             raise FencedError(
                 f"run {self._run_id}: generation {newest} has started on this node; this attempt, generation "
@@ -75,11 +74,15 @@ class LocalStore:
             )
 
     def published(self) -> list[str]:
-        """Names of the checkpoints with a part on this disk, newest first."""
+        """Names of the checkpoints with a part on this disk, newest first.
+
+        A later generation's is newer whatever its step: it went on from an older checkpoint than those it voided, and
+        must not make way for them.
+        """
         with contextlib.suppress(FileNotFoundError):
             return sorted(
                 (path.name for path in self.root.iterdir() if parse_checkpoint_name(path.name) and path.is_dir()),
-                key=lambda name: parse_checkpoint_name(name) or (0, 0),
+                key=lambda name: (parse_checkpoint_name(name) or (0, 0))[::-1],
                 reverse=True,
             )
         return []
@@ -138,3 +141,17 @@ class LocalStore:
             )
         if part.name != name:
             raise CorruptCheckpointError(f"{source} describes {part.name}, not {name}")
+
+
+def newest_local_generation(directory: Path, run_id: str) -> int:
+    """The highest generation of this run that has started on this node; 0 when none has, or none can be read."""
+    try:
+        return newest_mark(directory / run_id)
+    except OSError:
+        return 0
+
+
+def newest_mark(root: Path) -> int:
+    """The highest generation that has left its mark in a run's local directory."""
+    names = (path.name for path in (root / GENERATIONS).iterdir())
+    return max((int(found.group(1)) for name in names if (found := _MARK.fullmatch(name))), default=0)

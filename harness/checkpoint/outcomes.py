@@ -54,6 +54,10 @@ class SaveHandle:
         """Whether the outcome is known."""
         return self._finished.is_set()
 
+    def wait(self, timeout_seconds: float) -> bool:
+        """Until the outcome is known, at most so long; whether it is."""
+        return self._finished.wait(timeout_seconds)
+
     def result(self, timeout_seconds: float | None = None) -> SaveResult:
         """The outcome, once it is known; CheckpointError when it is not after `timeout_seconds`.  Never raises for a
         save that failed: `SaveResult.status` says so.

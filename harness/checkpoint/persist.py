@@ -21,13 +21,13 @@ from harness.checkpoint.faults import reach
 from harness.checkpoint.generation import check_fence
 from harness.checkpoint.identity import Identity, claim_identity
 from harness.checkpoint.local import LocalStore
-from harness.checkpoint.manifest import ComponentEntry, DigestName, FileEntry, Manifest, PartManifest, seal
+from harness.checkpoint.manifest import ComponentEntry, DigestName, FileEntry, Manifest, PartManifest, seal, unseal
 from harness.checkpoint.names import DOCUMENT, MANIFEST, METADATA, PROGRESS, WRITING, part_name, rank_file_name
 from harness.checkpoint.place import Place
-from harness.checkpoint.ranks import Ranks, agreed, together
+from harness.checkpoint.ranks import Ranks, agreed, agreed_at_length, together
 from harness.checkpoint.retention import retain_remote
 from harness.checkpoint.shards import HostBuffers, metadata_bytes, write_share
-from harness.checkpoint.targets.base import Target
+from harness.checkpoint.targets.base import MissingObjectError, Target
 from harness.clock import Clock
 from harness.errors import CheckpointError, SpotPlannerError
 
@@ -82,11 +82,17 @@ class Saver:
     unfinished: list[str] = field(default_factory=list)
     """Checkpoints of this attempt whose upload failed since the last durable one; the same on every rank."""
 
+    ended: dict[int, str | None] = field(default_factory=dict)
+    """What earlier generations restored, as far as retention has read it."""
+
     def persist(self, save: Save, on_local: Callable[[int], None]) -> Manifest:
         """Make `save` durable; the same error on every rank when any rank could not do its part.
 
         `on_local` is called with its size in bytes once this node's part is published on its own disk.
         """
+        if save.again and (found := together(self.ranks, lambda: self._published_before(save))[0]) is not None:
+            self.unfinished.clear()
+            return found
         temporary = self.local.root / f"{WRITING}{save.name}-{save.sequence}"
         try:
             agreed(self.ranks, lambda: self._make_folder(save, temporary))
@@ -103,7 +109,7 @@ class Saver:
         try:
             if self.unfinished[:-1]:
                 agreed(self.ranks, lambda: self._remove_unfinished(save))
-            agreed(self.ranks, lambda: self._upload_files(save, by_rank[self.place.rank]))
+            agreed_at_length(self.ranks, lambda: self._upload_files(save, by_rank[self.place.rank]))
             agreed(self.ranks, lambda: self._upload_part(save))
             manifest = together(self.ranks, lambda: self._publish(save, by_rank))[0]
         except SpotPlannerError:
@@ -113,6 +119,17 @@ class Saver:
         assert manifest is not None
         self.unfinished.clear()  # retention removes what is older than a complete one
         return manifest
+
+    def _published_before(self, save: Save) -> Manifest | None:
+        """What the try before published although its answer was lost: it is durable, and must not be written over."""
+        if self.place.rank != 0:
+            return None
+        check_fence(self.target, self.run_id, self.generation)
+        key = self._key(save, MANIFEST)
+        try:
+            return unseal(Manifest, self.target.get_bytes(key), f"{self.target.uri}/{key}")
+        except MissingObjectError:
+            return None
 
     def _make_folder(self, save: Save, temporary: Path) -> None:
         if self.place.rank == 0:
@@ -220,7 +237,7 @@ class Saver:
                 self.local.keep_manifest(manifest, seal(manifest))
                 self.local.retain(self.keep_last_local)
             if self.place.rank == 0:
-                retain_remote(self.target, self.run_id, self.generation, self.keep_last, protected)
+                retain_remote(self.target, self.run_id, self.generation, self.keep_last, protected, ended=self.ended)
         except (SpotPlannerError, OSError) as error:
             logger.warning("retention after %s was not finished: %s", manifest.name, error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -56,6 +57,8 @@ class SingleRank:
         """Nothing to release."""
 
 
+_TURN_SECONDS = 0.5
+"""Shorter than any timeout of a group."""
 _ABSENT = "it is gone, or it does not call the checkpointer at this step as the others do"
 
 
@@ -155,6 +158,25 @@ def together(ranks: Ranks, work: Callable[[], T]) -> list[T]:
 def agreed(ranks: Ranks, work: Callable[[], T]) -> T:
     """As `together`, for results that stay on their rank: only failures travel."""
     outcome, cause = _attempt(work)
+    _raise_worst(ranks.gather(outcome if isinstance(outcome, Failure) else None), ranks.size, cause)
+    return outcome  # type: ignore[return-value]  # no Failure among them
+
+
+def agreed_at_length(ranks: Ranks, work: Callable[[], T]) -> T:
+    """As `agreed`, for work that may take any rank longer than the group's timeout: they meet all the while.
+
+    A rank that is gone, or a link that went silent, is found out by the meetings.
+    """
+    if ranks.size == 1:
+        return agreed(ranks, work)
+    outcomes: list[tuple[T | Failure, BaseException | None]] = []
+    thread = threading.Thread(target=lambda: outcomes.append(_attempt(work)), name="checkpoint-work", daemon=True)
+    thread.start()
+    over = False
+    while not over:
+        thread.join(_TURN_SECONDS)
+        over = all(ranks.gather(not thread.is_alive()))
+    outcome, cause = outcomes[0]
     _raise_worst(ranks.gather(outcome if isinstance(outcome, Failure) else None), ranks.size, cause)
     return outcome  # type: ignore[return-value]  # no Failure among them
 

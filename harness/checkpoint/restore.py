@@ -21,10 +21,16 @@ from harness.checkpoint.names import RESTORING, part_name
 from harness.checkpoint.outcomes import RestoredState, Source
 from harness.checkpoint.persist import publish_manifest
 from harness.checkpoint.place import Place
-from harness.checkpoint.ranks import Ranks, agreed, together
+from harness.checkpoint.ranks import PeerLostError, Ranks, agreed, agreed_at_length, together
 from harness.checkpoint.reading import Loadable, index_files, interpret, plan_reading
 from harness.checkpoint.targets.base import Target
-from harness.errors import CheckpointError, CorruptCheckpointError, InvalidInputError
+from harness.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    ExternalServiceError,
+    FencedError,
+    InvalidInputError,
+)
 
 States = Mapping[str, ComponentState]
 
@@ -69,6 +75,14 @@ class Restorer:
             raise CheckpointError(
                 f"run {self.run_id}: no checkpoint verifies ({_skipped(rejected)}); nothing was loaded. Repair "
                 f"{self.target.uri}/{self.run_id} or choose a new run_id to start from the beginning"
+            )
+        if lineage.newest is not None:
+            generation, gone = lineage.newest
+            others = f", nor can any other ({_skipped(rejected)})" if rejected else " and no other is there"
+            raise CheckpointError(
+                f"run {self.run_id}: generation {generation} went on from {gone}, which cannot be restored any more"
+                f"{others}; nothing was loaded. Bring it back to {self.target.uri}/{self.run_id} from a copy, or "
+                "choose a new run_id to start from the beginning"
             )
         if rejected:
             logger.warning("run %s starts from the beginning; skipped %s", self.run_id, _skipped(rejected))
@@ -124,6 +138,8 @@ class Restorer:
         finally:
             if self.place.leads_node:
                 assembly.discard()
+        if candidate.origin == "this node":
+            self._try_to_finish_upload(candidate)
         agreed(self.ranks, lambda: self._record(manifest.name))
         left_out = sorted(states.keys() - chosen.keys())
         return self._describe(manifest, loadable, fetched, assembly.damaged_local, left_out, rejected)
@@ -165,8 +181,21 @@ class Restorer:
 
     def _finish_upload(self, candidate: Candidate) -> None:
         """Every part lies on some node's disk but not all are on the target: bring them there, then publish."""
-        agreed(self.ranks, lambda: self._upload_held_parts(candidate))
+        agreed_at_length(self.ranks, lambda: self._upload_held_parts(candidate))
         agreed(self.ranks, lambda: self._publish_for_all(candidate))
+
+    def _try_to_finish_upload(self, candidate: Candidate) -> None:
+        """As `_finish_upload`, for what the only node has restored from its own disk: it goes on without, too."""
+        try:
+            self._finish_upload(candidate)
+        except (PeerLostError, FencedError):
+            raise
+        except (CheckpointError, ExternalServiceError) as error:
+            logger.warning(
+                "%s was restored, but until the next save it is on this node's disk only: %s",
+                candidate.manifest.name,
+                error,
+            )
 
     def _upload_held_parts(self, candidate: Candidate) -> None:
         manifest = candidate.manifest

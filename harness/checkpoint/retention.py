@@ -46,12 +46,19 @@ def plan_retention(
 
 
 def retain_remote(
-    target: Target, run_id: str, generation: int, keep_last: int, protected: Collection[str] = ()
+    target: Target,
+    run_id: str,
+    generation: int,
+    keep_last: int,
+    protected: Collection[str] = (),
+    *,
+    ended: dict[int, str | None] | None = None,
 ) -> tuple[str, ...]:
     """Delete what `plan_retention` says from the durable target, and what broken uploads left; the names that went.
 
-    The manifest goes first, so that a checkpoint that is half deleted never looks complete.  FencedError when a newer
-    attempt exists: only the newest may delete.
+    The manifest goes first, so that a checkpoint that is half deleted never looks complete.  FencedError as soon as a
+    newer attempt exists: only the newest may delete.  `ended` remembers, from one call to the next, what the earlier
+    generations restored: a run of many attempts has many such records.
     """
     prefix = f"{run_id}/"
     keys: dict[str, list[str]] = defaultdict(list)
@@ -60,12 +67,15 @@ def retain_remote(
         if parse_checkpoint_name(name):
             keys[name].append(info.key)
     complete = [name for name, found in keys.items() if f"{prefix}{name}/{MANIFEST}" in found]
-    lineage = read_lineage(target, run_id)
+    lineage = read_lineage(target, run_id, ended)
+    if ended is not None:
+        ended.pop(generation, None)  # this attempt may restore again
     plan = plan_retention(complete, keys.keys() - set(complete), lineage, keep_last, protected)
     if plan.delete:
         reach("retention:before_remote_delete")
-        check_fence(target, run_id, generation)
     for name in plan.delete:
+        # Before each one: a newer attempt may meanwhile go on from what this plan lets go of.
+        check_fence(target, run_id, generation)
         manifest = f"{prefix}{name}/{MANIFEST}"
         target.delete(sorted(keys[name], key=lambda key: (key != manifest, key)))
         reach("retention:between_remote_deletes")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.checkpoint import open_target
 from harness.errors import CheckpointError
 from tests.harness.checkpoint_support import RUN_ID, Job, fresh, make_config, save_steps, single
 
@@ -136,3 +137,23 @@ def test_the_index_may_name_nothing_but_records(tmp_path: Path) -> None:
     with pytest.raises(CorruptCheckpointError, match="has no business in a checkpoint's index"):
         read_metadata(pickle.dumps(Attack()), "model")
     assert not ran.exists()
+
+
+def test_a_run_that_went_on_from_a_checkpoint_never_starts_over_silently(tmp_path: Path) -> None:
+    """What the last attempt went on from is gone, and what is left is void: somebody must say what to do."""
+    config = make_config(tmp_path)
+    save_steps(config, 2)
+    for _ in range(2):
+        assert fresh(config)[0] is not None
+    target = open_target(config.checkpoint.remote)
+    target.put_bytes(f"{RUN_ID}/step-000000004-g0001/manifest.json", b"published by a process that was overtaken")
+    shutil.rmtree(tmp_path / "bucket" / RUN_ID / "step-000000002-g0001")
+    shutil.rmtree(tmp_path / "node0")
+    with pytest.raises(
+        CheckpointError, match=r"generation 3 went on from step-000000002-g0001, .*step-000000004-g0001: .*new run_id"
+    ):
+        fresh(config)
+    # It stays so: an attempt that could not restore leaves no record of a start from nothing.
+    shutil.rmtree(tmp_path / "bucket" / RUN_ID / "step-000000004-g0001")
+    with pytest.raises(CheckpointError, match=r"generation 3 went on from step-000000002-g0001, .* no other is there"):
+        fresh(config)

@@ -10,6 +10,7 @@ import pytest
 
 from harness.checkpoint import Progress
 from harness.checkpoint.faults import installed
+from harness.checkpoint.inspect import verify_checkpoints
 from harness.errors import ExternalServiceError
 from tests.harness.checkpoint_support import RUN_ID, Events, Job, fresh, make_config, save_steps, single
 from tests.harness.fault_proxy import Fault, FaultProxy
@@ -147,3 +148,27 @@ def test_nobody_waits_for_a_store_that_failed(tmp_path: Path) -> None:
         assert hanging.result(30).status == "failed"
     assert checkpointer.save(job.components, Progress(step=4)).result(30).durable
     checkpointer.close()
+
+
+def test_a_checkpoint_published_without_an_answer_is_not_written_over(tmp_path: Path) -> None:
+    """The same step is saved again, with other contents: what the first try published is durable, and stays whole."""
+    config = make_config(tmp_path)
+    job, checkpointer = Job(), single(config)
+    checkpointer.restore(job.components)
+    lost: list[str] = []
+
+    def lose_the_answer(point: str) -> None:
+        if point == "upload:after_manifest" and not lost:
+            lost.append(point)
+            raise ExternalServiceError("no answer")
+
+    with installed(lose_the_answer):
+        assert checkpointer.save(job.components, Progress(step=1)).result(30).status == "failed"
+    again = Progress(step=1, user={"stopped": True})
+    assert checkpointer.save(job.components, again, reason="notice").result(30).durable
+    checkpointer.close()
+    assert lost
+    assert [one.intact for one in verify_checkpoints(tmp_path / "bucket")] == [True]
+    restored, _ = fresh(config)
+    assert restored is not None
+    assert (restored.step, restored.progress.user) == (1, {})

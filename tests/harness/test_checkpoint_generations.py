@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.checkpoint import Target, check_fence, claim_generation, open_target
+from harness.checkpoint.faults import installed
 from harness.checkpoint.generation import Lineage, newest_generation, read_lineage, record_restore
 from harness.checkpoint.names import parse_checkpoint_name
 from harness.checkpoint.retention import plan_retention, retain_remote
@@ -43,6 +44,7 @@ def test_attempts_that_race_each_get_their_own_generation(target: Target) -> Non
         with pytest.raises(FencedError, match="but generation 8 was claimed by attempt attempt-"):
             check_fence(target, "demo", generation)
     assert claim_generation(target, "other", "attempt") == 1
+    assert claim_generation(target, "other", "attempt", above=6) == 7
 
 
 def test_lineage_voids_what_a_successor_did_not_go_on_from(target: Target) -> None:
@@ -56,6 +58,13 @@ def test_lineage_voids_what_a_successor_did_not_go_on_from(target: Target) -> No
     assert lineage.disowned_by("step-000000030-g0002") == 3
     assert lineage.disowned_by("step-000000015-g0002") is None
     assert lineage.disowned_by("step-000000030-g0003") is None
+    reads: list[str] = []
+    get = target.get_bytes
+    target.get_bytes = lambda key: (reads.append(key), get(key))[1]  # type: ignore[method-assign, func-returns-value]
+    known: dict[int, str | None] = {1: None}
+    assert [read_lineage(target, "demo", known) for _ in range(2)] == [lineage, lineage]
+    assert reads == ["demo/generations/g0003-restored.json"]
+    assert known == {1: None, 3: "step-000000020-g0001"}
     record_restore(target, "demo", 4, None)
     assert read_lineage(target, "demo").disowned_by("step-000000020-g0001") == 4
     key = "demo/generations/g0003-restored.json"
@@ -107,10 +116,19 @@ def test_remote_retention_deletes_manifests_first_and_asks_the_fence(target: Tar
     assert retain_remote(target, "demo", generation, 2) == ("step-000000000-g0001", "step-000000001-g0001")
     assert deleted[1] == "demo/step-000000001-g0001/manifest.json"
     assert target.children("demo/") == ("generations", "step-000000002-g0001", "step-000000003-g0001", "unrelated")
-    claim_generation(target, "demo", "newer")
-    with pytest.raises(FencedError):
+    target.put_bytes("demo/step-000000004-g0001/manifest.json", b"1")
+    target.put_bytes("demo/step-000000005-g0001/manifest.json", b"1")
+    overtaken: list[str] = []
+
+    def overtake(point: str) -> None:
+        if point == "retention:between_remote_deletes" and not overtaken:
+            overtaken.append(point)
+            claim_generation(target, "demo", "newer")
+
+    with installed(overtake), pytest.raises(FencedError):
         retain_remote(target, "demo", generation, 1)
-    assert target.exists("demo/step-000000002-g0001/manifest.json")
+    assert overtaken
+    assert [target.exists(f"demo/step-{step:09d}-g0001/manifest.json") for step in (2, 3, 4)] == [False, True, True]
 
 
 def test_retention_leaves_arriving_telemetry_and_claims_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from pathlib import Path
@@ -32,12 +33,12 @@ def test_at_most_one_save_in_flight(tmp_path: Path, monkeypatch) -> None:
         clock = FakeClock()
         job, checkpointer = Job(), single(config, clock=clock, on_event=log.on_event)
         checkpointer.restore(job.components)
-        gate, join = threading.Event(), checkpointer._join
+        gate, is_over = threading.Event(), checkpointer._is_over
 
-        def wait_seven_seconds(timeout_seconds: float, gate=gate, join=join, clock=clock) -> None:
+        def wait_seven_seconds(seconds: float, *, gate=gate, is_over=is_over, clock=clock, **how: bool) -> bool:
             clock.advance(7.0)
             gate.set()
-            join(timeout_seconds)
+            return is_over(seconds, **how)
 
         def hold(point: str, gate: threading.Event = gate) -> None:
             if point == "upload:before_manifest":
@@ -51,7 +52,7 @@ def test_at_most_one_save_in_flight(tmp_path: Path, monkeypatch) -> None:
             if when_busy == "skip":
                 skipped = checkpointer.save(job.components, Progress(step=2))
                 assert skipped.result(0).status == "skipped"
-            monkeypatch.setattr(checkpointer, "_join", wait_seven_seconds)
+            monkeypatch.setattr(checkpointer, "_is_over", wait_seven_seconds)
             second = checkpointer.save(job.components, Progress(step=3), reason="notice")
             assert gate.is_set()
             assert first.result(0).durable
@@ -64,6 +65,66 @@ def test_at_most_one_save_in_flight(tmp_path: Path, monkeypatch) -> None:
         assert waits == {1: 0.0, 3: 7.0}
         skips = [(event.step, event.error) for event in told if isinstance(event, CheckpointSkipped)]
         assert skips == ([(2, "an earlier save is still in flight")] if when_busy == "skip" else [])
+
+
+def test_an_upload_that_takes_longer_than_any_timeout_is_waited_for(tmp_path: Path, monkeypatch) -> None:
+    """A periodic save is left out, another one and `wait` wait for it and say so: none of them fails a healthy run."""
+    job, checkpointer = Job(), single(make_config(tmp_path))
+    checkpointer.restore(job.components)
+    monkeypatch.setattr("harness.checkpoint.checkpointer._TELL_SECONDS", 0.01)
+    monkeypatch.setattr(checkpointer, "_timeout_seconds", 0.02)
+    gates = {1: threading.Event(), 3: threading.Event()}
+
+    def hold(point: str) -> None:
+        if point == "upload:before_manifest":
+            assert checkpointer.latest is not None
+            assert gates[checkpointer.latest.step].wait(30)
+
+    told: list[str] = []
+
+    def release_when_told_twice(record: logging.LogRecord) -> bool:
+        told.append(record.getMessage())
+        for step, gate in gates.items():
+            if sum(f"waiting for step-{step:09d}-g0001 for" in line for line in told) >= 2:
+                gate.set()
+        return True
+
+    logger = logging.getLogger("harness.checkpoint.checkpointer")
+    logger.addFilter(release_when_told_twice)
+    try:
+        with installed(hold):
+            first = checkpointer.save(job.components, Progress(step=1))
+            left_out = checkpointer.save(job.components, Progress(step=2)).result(0)
+            assert (left_out.status, left_out.error) == ("skipped", "an earlier save is still in flight after 0 s")
+            checkpointer.save(job.components, Progress(step=3), reason="final")
+            assert first.result(0).durable
+            result = checkpointer.wait()
+    finally:
+        logger.removeFilter(release_when_told_twice)
+    assert all(gate.is_set() for gate in gates.values())
+    assert result is not None
+    assert (result.step, result.durable) == (3, True)
+    checkpointer.close()
+
+
+def test_a_save_for_leaving_does_not_wait_for_retention(tmp_path: Path) -> None:
+    job, checkpointer = Job(), single(make_config(tmp_path, keep_last=1))
+    checkpointer.restore(job.components)
+    assert checkpointer.save(job.components, Progress(step=1)).result(30).durable
+    gate, held = threading.Event(), []
+
+    def hold(point: str) -> None:
+        if point == "retention:before_remote_delete" and not held:
+            held.append(point)
+            held.append(gate.wait(30))
+
+    with installed(hold):
+        assert checkpointer.save(job.components, Progress(step=2)).result(30).durable
+        handle = checkpointer.save(job.components, Progress(step=3), reason="notice")
+        assert handle.result(30).durable
+        assert len(held) == 1, "retention has begun, and goes on"
+        gate.set()
+    checkpointer.close()
 
 
 def test_the_state_is_copied_before_save_returns(tmp_path: Path) -> None:
@@ -174,6 +235,7 @@ def test_retention_on_both_sides(tmp_path: Path) -> None:
 
 
 def test_local_retention_keeps_the_last_durable_one_while_the_bucket_is_gone(tmp_path: Path) -> None:
+    """And what a fallback left behind, although its steps are higher, makes way for what the next attempt saves."""
     config = make_config(tmp_path, keep_last_local=1)
     job, checkpointer = Job(), single(config)
     checkpointer.restore(job.components)
@@ -189,3 +251,10 @@ def test_local_retention_keeps_the_last_durable_one_while_the_bucket_is_gone(tmp
     checkpointer.close()
     names = sorted(path.name for path in (tmp_path / "node0" / RUN_ID).glob("step-*"))
     assert names == ["step-000000001-g0001", "step-000000004-g0001"]
+    (tmp_path / "node0" / RUN_ID / "step-000000004-g0001" / "part-00000.json").write_bytes(b"damaged")
+    again = single(config)
+    assert getattr(again.restore(job.components), "step", None) == 1
+    assert again.save(job.components, Progress(step=2)).result(30).durable
+    again.close()
+    names = sorted(path.name for path in (tmp_path / "node0" / RUN_ID).glob("step-*"))
+    assert names == ["step-000000002-g0002"]

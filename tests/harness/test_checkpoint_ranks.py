@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.checkpoint import Progress, open_target
 from harness.checkpoint.faults import installed, kill_at
-from harness.errors import CheckpointError
+from harness.checkpoint.ranks import Failure, agreed_at_length
+from harness.errors import CheckpointError, ExternalServiceError
 from tests.harness.checkpoint_support import (
     RUN_ID,
     Job,
@@ -206,6 +208,38 @@ def save_different_steps(rank: int, root: Path, store: Path) -> tuple[str, str, 
     saved = checkpointer.save(job.components, progress).result(50)
     checkpointer.close()
     return str(caught.value), str(other.value), saved.status
+
+
+def test_ranks_meet_while_one_of_them_works_for_longer_than_any_timeout(monkeypatch) -> None:
+    """Work that goes on for three turns; and one rank's failure is the other's."""
+    monkeypatch.setattr("harness.checkpoint.ranks._TURN_SECONDS", 0.01)
+    finish = threading.Event()
+
+    class Others:
+        rank, size = 0, 2
+        failure: Failure | None = None
+
+        def __init__(self) -> None:
+            self.said: list[object] = []
+
+        def gather(self, value: Any) -> list[Any]:
+            self.said.append(value)
+            if self.said == [False] * 3:
+                finish.set()
+            return [value, True if isinstance(value, bool) else self.failure]
+
+        def broadcast(self, value: Any) -> Any:
+            return value
+
+        def close(self, *, orderly: bool) -> None: ...
+
+    others = Others()
+    assert agreed_at_length(others, lambda: finish.wait(30) and "done") == "done"
+    assert others.said[:3] == [False] * 3
+    assert others.said[-2:] == [True, None]
+    others.failure = Failure.of(ExternalServiceError("quota exceeded"))
+    with pytest.raises(ExternalServiceError, match="rank 1: quota exceeded"):
+        agreed_at_length(others, lambda: "done")
 
 
 def test_ranks_that_save_different_steps_are_told(tmp_path: Path) -> None:

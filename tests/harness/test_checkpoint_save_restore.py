@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from harness.checkpoint import Progress, open_target
+from harness.errors import ExternalServiceError
 from tests.harness.checkpoint_support import RUN_ID, Job, fresh, make_config, save_steps, single
 
 
@@ -106,15 +109,32 @@ def test_a_users_component_of_odd_tensors_comes_back(tmp_path: Path) -> None:
         )
 
 
-def test_a_local_checkpoint_that_was_not_uploaded_is_restored(tmp_path: Path) -> None:
-    """The process died between its local publication and the durable one; the disk is still there."""
+@pytest.mark.parametrize("refused", [False, True], ids=["a bucket that takes it", "a bucket that refuses"])
+def test_a_local_checkpoint_that_was_not_uploaded_is_restored(tmp_path: Path, monkeypatch, caplog, refused) -> None:
+    """The process died between its local publication and the durable one; the disk is still there.
+
+    The next attempt goes on from it, and finishes its upload where it can.
+    """
     config = make_config(tmp_path)
     prints = save_steps(config, 2, 4)
     shutil.rmtree(tmp_path / "bucket" / RUN_ID / "step-000000004-g0001")
     (tmp_path / "node0" / RUN_ID / "step-000000004-g0001" / "manifest.json").unlink()
-    restored, job = fresh(config)
+    target = open_target(config.checkpoint.remote)
+    monkeypatch.setattr(logging.getLogger("harness"), "propagate", True)  # a run turns it off
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ExternalServiceError("quota exceeded")
+
+    if refused:
+        monkeypatch.setattr(target, "put_file", refuse)
+    restored, job = fresh(config, target=target)
     assert restored is not None
     assert (restored.step, restored.source, job.fingerprint()) == (4, "local", prints[4])
+    assert ("is on this node's disk only: quota exceeded" in caplog.text) is refused
+    shutil.rmtree(tmp_path / "node0")
+    restored, job = fresh(config)
+    assert restored is not None
+    assert (restored.step, job.fingerprint()) == ((2, prints[2]) if refused else (4, prints[4]))
 
 
 def test_plain_dcp_can_read_a_component(tmp_path: Path) -> None:

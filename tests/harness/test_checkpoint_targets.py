@@ -8,12 +8,14 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.checkpoint import Target, open_target
 from harness.checkpoint.digests import digest_file
 from harness.checkpoint.targets import MissingObjectError, ObjectInfo
+from harness.checkpoint.targets.directory import DirectoryTarget
 from harness.checkpoint.targets.s3 import MAX_ATTEMPTS
 from harness.checkpoint.targets.throttle import Throttle
 from harness.errors import CorruptCheckpointError, ExternalServiceError, InvalidInputError
@@ -207,6 +209,34 @@ def test_retention_removes_what_broken_uploads_left(tmp_path: Path, s3_uri: str,
     save_steps(make_config(tmp_path, s3_uri, s3_endpoint_url=s3_endpoint), 2)
     left = [upload["Key"].split("/")[2:4] for upload in client.list_multipart_uploads(Bucket=bucket)["Uploads"]]
     assert sorted(left) == [["demo", "step-000000009-g0001"], ["other", "step-000000001-g0001"]]
+
+
+def test_a_directorys_races(tmp_path: Path, monkeypatch) -> None:
+    """A folder that another process prunes just now is made again; an NFS that sends our link twice is no rival."""
+    target, rival = DirectoryTarget(tmp_path), DirectoryTarget(tmp_path)
+    touch, link = Path.touch, Path.hardlink_to
+    pruned: list[Path] = []
+
+    def prune_first(path: Path, *arguments: Any, **options: Any) -> None:
+        if not pruned:
+            pruned.append(path.parent)
+            path.parent.rmdir()
+        touch(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "touch", prune_first)
+    target.put_bytes("run/folder/object", b"x")
+    assert pruned == [tmp_path / "run" / "folder"]
+    assert target.get_bytes("run/folder/object") == b"x"
+
+    def link_twice(path: Path, source: Path) -> None:
+        link(path, source)
+        link(path, source)
+
+    monkeypatch.setattr(Path, "hardlink_to", link_twice)
+    assert target.put_bytes_if_absent("run/claim", b"mine")
+    assert not rival.put_bytes_if_absent("run/claim", b"theirs")
+    assert target.get_bytes("run/claim") == b"mine"
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.is_file()] == ["claim"]
 
 
 def test_a_directory_is_rid_of_what_a_killed_copy_left(tmp_path: Path) -> None:

@@ -185,13 +185,21 @@ def test_a_notice_at_the_last_step_does_not_keep_the_run_from_finishing(tmp_path
 
 
 def test_a_finished_run_launched_again_does_nothing(tmp_path: Path) -> None:
-    """Requeueing a finished run ends at once with 0 and makes no further checkpoint."""
+    """Requeueing a finished run ends at once with 0 and makes no further checkpoint.
+
+    Also after its bucket was emptied: it goes on from the node's disk, whose generations are not used a second time.
+    """
     config = write_config(tmp_path)
     assert train(config, steps=4).code == 0
     before = sorted(path.name for path in (tmp_path / "bucket" / "run").glob("step-*"))
     assert train(config, steps=4).code == 0
     assert sorted(path.name for path in (tmp_path / "bucket" / "run").glob("step-*")) == before
-    assert [e.step for e in read_telemetry(tmp_path).events if isinstance(e, Restored)] == [0, 4]
+    shutil.rmtree(tmp_path / "bucket")
+    assert train(config, steps=4).code == 0
+    assert sorted(path.name for path in (tmp_path / "bucket" / "run").glob("step-*")) == before
+    claims = [path.name for path in (tmp_path / "bucket" / "run" / "generations").glob("*[0-9].json")]
+    assert claims == ["g0003.json"]
+    assert [e.step for e in read_telemetry(tmp_path / "node-0").events if isinstance(e, Restored)] == [0, 4, 4]
 
 
 @pytest.mark.parametrize(

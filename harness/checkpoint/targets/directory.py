@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.checkpoint.digests import digest_file
-from harness.checkpoint.durable import fsync_directory, reserve, start_writing_back, write_new_file
+from harness.checkpoint.durable import fsync_directory, reserve, start_writing_back
 from harness.checkpoint.names import check_relative_path
 from harness.checkpoint.targets.base import MissingObjectError, ObjectInfo
 from harness.checkpoint.targets.throttle import Throttle
@@ -19,6 +19,8 @@ from harness.errors import ExternalServiceError, InvalidInputError
 
 _TEMPORARY = ".tmp-"
 _PIECE_BYTES = 4 * 1024 * 1024
+_TRIES = 8
+"""To put a first file into a folder that others are emptying."""
 
 
 class DirectoryTarget:
@@ -42,7 +44,7 @@ class DirectoryTarget:
         if resume and digest is not None and self._is_there(key, path, digest):
             return
         with self._explained("write", key), self._arriving(key) as (temporary, final):
-            with path.open("rb") as source, temporary.open("xb") as sink:
+            with path.open("rb") as source, temporary.open("wb") as sink:
                 reserve(sink.fileno(), path.stat().st_size)
                 self._copy(source, sink)
                 sink.flush()
@@ -51,17 +53,18 @@ class DirectoryTarget:
 
     def put_bytes(self, key: str, data: bytes) -> None:
         with self._explained("write", key), self._arriving(key) as (temporary, final):
-            write_new_file(temporary, data)
+            _write(temporary, data)
             temporary.replace(final)
 
     def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
         with self._explained("write", key), self._arriving(key) as (temporary, final):
-            write_new_file(temporary, data)
+            _write(temporary, data)
             try:
                 # A link, unlike a rename, fails when the name is taken, and the content is whole from the first moment.
                 final.hardlink_to(temporary)
             except FileExistsError:
-                return False
+                # On NFS also when the answer to our own link was lost and the request was sent again.
+                return _is_same(final, temporary)
         return True
 
     def get_bytes(self, key: str) -> bytes:
@@ -152,9 +155,9 @@ class DirectoryTarget:
     def _arriving(self, key: str) -> Iterator[tuple[Path, Path]]:
         """(temporary, final) path; what is left of the temporary is removed, and the folder forced to disk."""
         final = self._path(key)
-        final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
         try:
+            _create(temporary)
             yield temporary, final
         except BaseException:
             with contextlib.suppress(OSError):  # the error that is under way says more
@@ -162,7 +165,8 @@ class DirectoryTarget:
                 self._prune(temporary)
             raise
         temporary.unlink(missing_ok=True)
-        fsync_directory(final.parent)
+        with contextlib.suppress(FileNotFoundError):  # deleted again already, and its folder pruned
+            fsync_directory(final.parent)
 
     @contextlib.contextmanager
     def _explained(self, action: str, key: str = "") -> Iterator[None]:
@@ -175,3 +179,31 @@ class DirectoryTarget:
         except OSError as error:
             hint = "; free some space or raise the quota" if error.errno in {errno.ENOSPC, errno.EDQUOT} else ""
             raise ExternalServiceError(f"cannot {action} {self._root / key}: {error.strerror}{hint}") from error
+
+
+def _create(path: Path) -> None:
+    """Make an empty file at `path`, and its folders: from then on the folder is not empty, and nobody prunes it."""
+    for left in reversed(range(_TRIES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(exist_ok=False)
+        except (FileNotFoundError, FileExistsError):  # pruned by somebody who deleted the last file in it
+            if not left:
+                raise
+        else:
+            return
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Fill the file at `path` and force it to disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
