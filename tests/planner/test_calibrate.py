@@ -11,7 +11,9 @@ import pytest
 
 from harness.telemetry.schema import Measurement, Profile
 from planner.calibrate import pool_measurements
+from planner.catalogue import load_catalogue
 from planner.documents import schema_path
+from planner.profile import measured_step_seconds
 from tests.planner.conftest import Outcome
 from tests.planner.loop_telemetry import write_run
 
@@ -67,17 +69,36 @@ def test_the_next_recommendation_says_measured(planner: Planner, tmp_path: Path)
 
 
 def test_a_cpu_rehearsal_is_not_taken_for_a_p4d(planner: Planner, tmp_path: Path) -> None:
-    """Asked for, it is refused; and a plan for a p4d does not use the durations of CPUs."""
+    """Asked for, it is refused; and a plan for a p4d uses nothing that was measured on CPUs."""
     write_run(tmp_path / "telemetry", run_id=RUN, device="cpu")
     refused = planner("calibrate", tmp_path / "telemetry", "--instance", "p4d.24xlarge")
     assert refused.code == 2
     assert "--instance: got 'p4d.24xlarge'" in refused.err
     out = tmp_path / "profile.json"
     assert planner("calibrate", tmp_path / "telemetry", "--out", out).code == 0
-    arguments = ("--work-hours", "20", "--checkpoint-gib", "50", "--runs", "300", "--profile", out, "--json")
-    found = json.loads(planner("recommend", *P4D, *arguments).out)
-    assert "profile-of-other-instance" in found["recommendation"]["flags"]
-    assert found["recommendation"]["hazard"] != "profile"
+    arguments = ("--work-hours", "20", "--runs", "300", "--profile", out, "--json")
+    found = json.loads(planner("recommend", *P4D, "--checkpoint-gib", "50", *arguments).out)
+    best, rows = found["recommendation"], {row["name"]: row for row in found["assumptions"]}
+    assert "profile-of-other-instance" in best["flags"]
+    assert best["hazard"] != "profile"
+    assert best["interval_steps"] is None
+    assert rows["notice_success"]["value"] == 0.95
+    assert not [row for row in rows.values() if "telemetry of" in row["source"]]
+    unsized = planner("recommend", *P4D, *arguments)
+    assert unsized.code == 2
+    assert "the profile's 50 GiB were measured on cpu" in unsized.err
+
+
+def test_steps_are_those_of_the_fleet_that_was_measured() -> None:
+    """Another number of nodes, or another type, takes other steps."""
+    catalogue = load_catalogue()
+    profile = Profile(
+        run_ids=(RUN,), created_wall_time=1.79e9, nodes=1, instance="p4d.24xlarge", step_seconds=Measurement.of([36.0])
+    )
+    p4d = catalogue.instance("p4d.24xlarge")
+    assert measured_step_seconds(profile, p4d, 1) == 36.0
+    assert measured_step_seconds(profile, p4d, 2) is None
+    assert measured_step_seconds(profile, catalogue.instance("p3.16xlarge"), 1) is None
 
 
 def test_runs_are_pooled_only_when_asked(planner: Planner, tmp_path: Path) -> None:
