@@ -101,6 +101,30 @@ def test_steps_are_those_of_the_fleet_that_was_measured() -> None:
     assert measured_step_seconds(profile, catalogue.instance("p3.16xlarge"), 1) is None
 
 
+def test_what_a_reclaimed_node_wrote_is_read_from_the_durable_target(planner: Planner, tmp_path: Path) -> None:
+    """Only the bucket has every attempt; the disk that is here lacks the later ones, and that is said."""
+    config = tmp_path / "run" / "harness.yaml"
+    config.parent.mkdir()
+    paths = {"checkpoint": {"directory": "local", "remote": "bucket", "interval": {"seconds": 60.0}}}
+    config.write_text(json.dumps({"run_id": RUN, **paths, "telemetry": {"directory": "telemetry"}}), encoding="utf-8")
+    bucket = tmp_path / "run" / "bucket" / RUN / "telemetry"
+    write_run(bucket, run_id=RUN)
+    (whole,) = bucket.glob("node-*.jsonl")
+    survivor = tmp_path / whole.name
+    lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
+    survivor.write_text("".join(line for line in lines if '"attempt-1"' in line), encoding="utf-8")
+
+    def read(*places: object) -> tuple[int, int, bool]:
+        found = json.loads(planner("calibrate", *places, "--json").out)
+        told = any("what reclaimed nodes wrote may be missing" in note for note in found["notes"])
+        return found["profile"]["interruptions"], found["profile"]["notices"], told
+
+    assert read(survivor) == (1, 0, True)
+    assert read("--config", config) == (2, 1, False)
+    assert read(survivor, "--config", config) == (2, 1, False)
+    assert planner("calibrate").code == 2
+
+
 def test_runs_are_pooled_only_when_asked(planner: Planner, tmp_path: Path) -> None:
     """Two runs are an error; with --pool counts add up."""
     write_run(tmp_path / "one", run_id="run-one")
