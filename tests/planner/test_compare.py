@@ -83,6 +83,19 @@ def test_state_that_does_not_fit_is_refused() -> None:
     assert job.memory_refusal(CATALOGUE, P4DE, 1) is None
 
 
+def test_state_must_fit_into_the_fewest_nodes_of_an_elastic_fleet() -> None:
+    """913 GiB: two p5 hold it, and may not go on with one."""
+    job = {"work_hours": 300, "checkpoint_gib": 913}
+
+    def places(**nodes: int) -> int:
+        fleet = {"instance": "p5.48xlarge", **nodes}
+        return len(select(scenario(job=job, fleet=fleet), KNOWLEDGE, Wanted()).places)
+
+    assert places(nodes=2) == places(nodes=4, min_nodes=2) > 0
+    with pytest.raises(InvalidInputError, match="down to 1 of 2 nodes, state of 913 GiB does not fit into 8 x 80 GiB"):
+        places(nodes=2, min_nodes=1)
+
+
 def test_selection_of_an_accelerator_assumes_a_reference_and_says_so() -> None:
     """Without --reference the fastest type stands for the work hours, as a stated assumption."""
     selection = select(scenario(), KNOWLEDGE, Wanted(accelerator="A100:8"))
