@@ -209,9 +209,10 @@ def _evaluate_group(
             interval,
             simulated,
             shared,
-            step_seconds or measured_step_seconds(profile, place.instance, place.nodes),
+            step_seconds,
             offer=place.offer,
             flags=(ESTIMATED_SPEED,) if place.estimated_speed else (),
+            measured_step_seconds=measured_step_seconds(profile, place.instance, place.nodes),
         )
         for place, completed in members
     ]

@@ -27,7 +27,7 @@ from planner.options import BoundedNumber
     "--step-seconds",
     type=BoundedNumber(above=0.0),
     envvar="PLANNER_STEP_SECONDS",
-    help="Measured seconds per training step: the interval is then given in steps too.",
+    help="Measured seconds per training step: the interval is then given in steps too, and kept to.",
 )
 @click.option(
     "--jobs",

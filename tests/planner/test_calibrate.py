@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from harness.config import load_run_config
 from harness.telemetry.schema import Measurement, Profile
 from planner.calibrate import pool_measurements
 from planner.catalogue import load_catalogue
@@ -52,7 +53,7 @@ def test_the_next_recommendation_says_measured(planner: Planner, tmp_path: Path)
     out = tmp_path / "profile.json"
     assert planner("calibrate", tmp_path / "telemetry", *P4D, "--out", out).code == 0
     arguments = ("--work-hours", "20", "--runs", "300", "--profile", out, "--json")
-    outcome = planner("recommend", *P4D, *arguments)
+    outcome = planner("recommend", *P4D, *arguments, "--emit", tmp_path / "run")
     assert outcome.code == 0, outcome.err
     document = json.loads(outcome.out)
     rows = {row["name"]: row for row in document["assumptions"]}
@@ -66,6 +67,9 @@ def test_the_next_recommendation_says_measured(planner: Planner, tmp_path: Path)
     assert rows["notice_success"]["value"] == pytest.approx(1.95 / 2)
     assert document["recommendation"]["hazard"] == "profile"
     assert document["recommendation"]["interval_steps"] is not None
+    # Measured steps are for show: the run follows what it measures itself.
+    interval = load_run_config(tmp_path / "run" / "harness.yaml").checkpoint.interval
+    assert (interval.steps, interval.retune) == (None, True)
 
 
 def test_a_cpu_rehearsal_is_not_taken_for_a_p4d(planner: Planner, tmp_path: Path) -> None:
