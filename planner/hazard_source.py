@@ -18,6 +18,9 @@ UNKNOWN_INSTANCE = "profile-of-unknown-instance"
 LITTLE_EXPOSURE = "little-exposure"
 LOG_OF_UNNAMED_TYPE = "log-of-unnamed-type"
 
+OWN_COUNTS = frozenset({"own-logs", "profile"})
+"""Sources that are the user's own: no table has them."""
+
 FLAGS: Mapping[str, str] = {
     ESTIMATE: "estimated from other instance types",
     OTHER_REGION: "from other regions of the same type",
