@@ -51,6 +51,9 @@ class Candidate:
     nodes: int
     interval: Interval
     interval_steps: int | None
+    """Where the length of a step is known."""
+    keep_to_steps: bool
+    """The user said how long a step takes: the run then keeps to so many steps.  A measured step is only for show."""
     makespan_hours: Summary
     cost_usd: Summary
     goodput: Summary
@@ -117,17 +120,20 @@ def make_candidate(
     *,
     offer: Offer,
     flags: tuple[str, ...] = (),
+    measured_step_seconds: float | None = None,
 ) -> Candidate:
     extras = Extras.of(completed)
     costs = costs_of(completed, runs)
     alternative = on_demand(completed)
-    steps = None if step_seconds is None else interval_steps(interval.hours * SECONDS_PER_HOUR, step_seconds)
+    length = measured_step_seconds if step_seconds is None else step_seconds
+    steps = None if length is None else interval_steps(interval.hours * SECONDS_PER_HOUR, length)
     return Candidate(
         completed=completed,
         offer=offer,
         nodes=completed["fleet.nodes"],
         interval=interval,
         interval_steps=steps,
+        keep_to_steps=step_seconds is not None,
         cost_usd=summarize(costs),
         deadline_probability=runs.deadline_probability,
         on_demand=alternative,

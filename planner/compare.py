@@ -47,6 +47,8 @@ def compare(
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """All places of `selection`; InvalidInputError and Ctrl-C as in `planner.evaluate.evaluate`."""
+    if selection.several_types:
+        knowledge = knowledge.of_several_types()
     effort = broad_effort("time" if objective.name == "time" else "cost")
     found = evaluate(layered, knowledge, selection.places, effort=effort, progress=progress)
     order = ranked(found.candidates, objective)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.errors import InvalidInputError
+from harness.telemetry.schema import Profile
 from planner.catalogue import Instance
 from planner.completed import Value
 from planner.costs import FLAGS, derive_costs
@@ -10,6 +11,7 @@ from planner.draft import Draft
 from planner.profile import (
     BYTES_PER_GIB,
     UNKNOWN_ACCELERATOR,
+    describes,
     measured_notice_success,
     profile_as_of,
     profile_source,
@@ -26,7 +28,7 @@ def fill_notice_and_checkpoint(draft: Draft) -> None:
         draft.assume("notice.seconds", f"notice_seconds_{provider}")
     elif not draft.take("notice.seconds"):
         draft.put("notice.seconds", 0.0, "assumption", "no provider is given: no notice is counted on")
-    profile = draft.knowledge.profile
+    profile = _own_profile(draft)
     assumed = draft.knowledge.assumptions.row("notice_success").value
     share = None if profile is None else measured_notice_success(profile, assumed)
     if profile is None or share is None:
@@ -47,11 +49,17 @@ def fill_notice_and_checkpoint(draft: Draft) -> None:
     draft.assume("checkpoint.keep_last", "keep_last", convert=int)
 
 
+def _own_profile(draft: Draft) -> Profile | None:
+    """The measured profile, where it may speak for the scenario's type."""
+    profile = draft.knowledge.profile
+    return profile if profile is not None and describes(profile, draft.instance or _UNKNOWN_INSTANCE) else None
+
+
 def _durations(draft: Draft) -> None:
     """stall, persist, emergency and startup: given, measured, or derived from size and bandwidths."""
     size = draft.given("job.checkpoint_gib")
     missing = [p for p in ("checkpoint.stall_seconds", "checkpoint.persist_seconds") if draft.given(p) is None]
-    profile = draft.knowledge.profile
+    profile = _own_profile(draft)
     if size is None and profile is not None and profile.checkpoint_bytes is not None:
         size = profile.checkpoint_bytes.mean / BYTES_PER_GIB
         source = profile_source(profile, profile.checkpoint_bytes.n)
@@ -62,7 +70,7 @@ def _durations(draft: Draft) -> None:
             "--checkpoint-gib",
             "nothing",
             "the size of one checkpoint in GiB",
-            f"{flag} is derived from it; with Adam about 0.013 GiB per million parameters",
+            f"{flag} is derived from it; {_size_hint(draft.knowledge.profile)}",
         )
     elif not draft.take("job.checkpoint_gib"):
         draft.put("job.checkpoint_gib", 0.0, "assumption", "no size is given: keeping checkpoints costs nothing")
@@ -73,7 +81,7 @@ def _durations(draft: Draft) -> None:
         nodes,
         draft.values["notice.seconds"].value,
         assumptions=draft.knowledge.assumptions,
-        profile=profile,
+        profile=draft.knowledge.profile,
     )
     given = (draft.given("checkpoint.persist_seconds"), draft.given("restart.startup_seconds"))
     if draft.instance is not None and None in given:
@@ -87,6 +95,13 @@ def _durations(draft: Draft) -> None:
         if not draft.take(path):
             draft.put(path, seconds, "derived", _derivation(draft, path.split(".")[1], share))
     _emergency(draft, share)
+
+
+def _size_hint(refused: Profile | None) -> str:
+    if refused is None or refused.checkpoint_bytes is None:
+        return "with Adam about 0.013 GiB per million parameters"
+    size, where = refused.checkpoint_bytes.mean / BYTES_PER_GIB, refused.instance or refused.device or "another type"
+    return f"the profile's {size:.3g} GiB were measured on {where}: give the size if this is the same job"
 
 
 def _emergency(draft: Draft, share: float) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.errors import InvalidInputError
+from harness.telemetry.schema import Profile
 from planner.assumptions import Assumption
 from planner.candidate import (
     Candidate,
@@ -40,6 +41,7 @@ from planner.interval_search import (
 )
 from planner.layers import Layered
 from planner.places import Place, Rejected
+from planner.profile import measured_step_seconds
 from planner.speed import ESTIMATED_SPEED, FLAG_TEXT
 from simulator.simulate import simulate
 from simulator.spec import PriceSeries, Spec
@@ -88,6 +90,8 @@ def evaluate(
 ) -> Evaluation:
     """Every place as a candidate.  `runs` replaces the scenario's; what `tick` raises ends it.
 
+    `step_seconds` is the user's; without it, the profile's where it was measured on just such a fleet.
+
     Raises InvalidInputError when no interruption rate is known for the only type, and for impossible values; with
     several types that is a rejection of the type.  After Ctrl-C the candidates so far, `complete` False.
     """
@@ -98,7 +102,8 @@ def evaluate(
     try:
         for done, (spec, members) in enumerate(groups.items()):
             try:
-                candidates += _evaluate_group(spec, members, runs, step_seconds, effort or Effort(), tick)
+                profile = knowledge.profile
+                candidates += _evaluate_group(spec, members, runs, step_seconds, profile, effort or Effort(), tick)
             except InvalidInputError as error:
                 if len(groups) == 1:
                     raise members[0][1].in_the_users_words(error) from None
@@ -177,6 +182,7 @@ def _evaluate_group(
     members: list[tuple[Place, Completed]],
     runs: int | None,
     step_seconds: float | None,
+    profile: Profile | None,
     effort: Effort,
     tick: Tick | None,
 ) -> list[Candidate]:
@@ -206,6 +212,7 @@ def _evaluate_group(
             step_seconds,
             offer=place.offer,
             flags=(ESTIMATED_SPEED,) if place.estimated_speed else (),
+            measured_step_seconds=measured_step_seconds(profile, place.instance, place.nodes),
         )
         for place, completed in members
     ]

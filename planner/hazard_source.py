@@ -16,6 +16,10 @@ OPEN_BAND = "open-ended-band"
 LAUNCH_PROBES = "launch-probes"
 UNKNOWN_INSTANCE = "profile-of-unknown-instance"
 LITTLE_EXPOSURE = "little-exposure"
+LOG_OF_UNNAMED_TYPE = "log-of-unnamed-type"
+
+OWN_COUNTS = frozenset({"own-logs", "profile"})
+"""Sources that are the user's own: no table has them."""
 
 FLAGS: Mapping[str, str] = {
     ESTIMATE: "estimated from other instance types",
@@ -25,6 +29,7 @@ FLAGS: Mapping[str, str] = {
     LAUNCH_PROBES: "how long launches kept succeeding, not how long one node lived",
     UNKNOWN_INSTANCE: "the profile does not say on which instance type it was measured: only used when asked for",
     LITTLE_EXPOSURE: "no reclaim seen, and too few node-hours to say much",
+    LOG_OF_UNNAMED_TYPE: "your log does not say of which type it is and speaks for every type compared: name one",
 }
 
 

@@ -31,6 +31,7 @@ from planner.hazard_source import (
     FLAGS,
     LITTLE_EXPOSURE,
     NO_DATA_DEFAULT,
+    OTHER_REGION,
     UNKNOWN_INSTANCE,
     HazardSource,
     counted_source,
@@ -66,7 +67,7 @@ def hazard_sources(
     """
     sources = [own] if own is not None else []
     if profile is not None and profile.exposure_hours > 0.0 and describes(profile, instance):
-        sources.append(_profile_source(profile))
+        sources.append(_profile_source(profile, region))
     stated = assumptions or load_assumptions(directory)
     sources += table_sources(instance, region, stated, bands=bands, directory=directory)
     return tuple(sorted(sources, key=_rank))
@@ -128,10 +129,12 @@ def own_log_source(path: Path) -> HazardSource:
     )
 
 
-def _profile_source(profile: Profile) -> HazardSource:
+def _profile_source(profile: Profile, region: str | None) -> HazardSource:
     source = profile_source(profile, profile.interruptions, f"reclaims in {profile.exposure_hours:.4g} node-hours")
     counted = counted_source("profile", profile.interruptions, profile.exposure_hours, source, profile_as_of(profile))
     flags = (UNKNOWN_INSTANCE,) if profile.instance is None else ()
     if profile.interruptions == 0 and profile.exposure_hours < _LITTLE_EXPOSURE_HOURS:
         flags = (*flags, LITTLE_EXPOSURE)
+    if region is not None and profile.region not in (None, region):
+        flags = (*flags, OTHER_REGION)
     return replace(counted, flags=flags)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.telemetry.schema import Profile
 from planner.assumptions import Assumptions
 from planner.bands import Band
 from planner.catalogue import Catalogue, Instance
+from planner.hazard_source import LOG_OF_UNNAMED_TYPE
 from planner.hazards import HazardSource, hazard_sources
 from planner.prices.records import LiveAnswer, PlacementScore
 from planner.provision_waits import ProvisionSource, provision_sources
@@ -42,6 +43,12 @@ class Knowledge:
     _waits: dict[tuple[_Where, int | None], tuple[ProvisionSource, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+
+    def of_several_types(self) -> Knowledge:
+        """The same where several types are compared: the user's log, which names none, is flagged."""
+        if self.own is None:
+            return self
+        return replace(self, own=replace(self.own, flags=(*self.own.flags, LOG_OF_UNNAMED_TYPE)))
 
     def hazard_sources(self, instance: Instance, region: str | None) -> tuple[HazardSource, ...]:
         """Every source of an interruption rate for this type there, best first; looked up once."""

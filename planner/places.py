@@ -54,7 +54,7 @@ def find_places(
     rejected: list[Rejected] = []
     instances = tuple(instances)
     for instance in instances:
-        fleets = _fleets(catalogue, instance, node_counts, workload, rejected)
+        fleets = _fleets(catalogue, instance, node_counts, fleet.min_nodes, workload, rejected)
         if not fleets:
             continue
         offers = catalogue.offers(instance.name, instance.provider)
@@ -79,6 +79,7 @@ def _fleets(
     catalogue: Catalogue,
     instance: Instance,
     node_counts: Sequence[int],
+    min_nodes: int | None,
     workload: Workload | None,
     rejected: list[Rejected],
 ) -> list[tuple[int, float | None, bool]]:
@@ -87,7 +88,11 @@ def _fleets(
         return [(nodes, None, False) for nodes in node_counts]
     fleets: list[tuple[int, float | None, bool]] = []
     for nodes in node_counts:
-        refusal = workload.memory_refusal(catalogue, instance, nodes)
+        # An elastic fleet trains on with the fewest nodes too: the state must fit there.
+        least = min(min_nodes or nodes, nodes)
+        refusal = workload.memory_refusal(catalogue, instance, least)
+        if refusal is not None and least < nodes:
+            refusal = f"down to {least} of {nodes} nodes, {refusal}"
         work = workload.on(catalogue, instance, nodes)
         if refusal is None and isinstance(work, str):
             refusal = work

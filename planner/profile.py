@@ -48,6 +48,13 @@ def describes(profile: Profile, instance: Instance) -> bool:
     return not (profile.device == "cpu" and instance.accelerator_count > 0)
 
 
+def measured_step_seconds(profile: Profile | None, instance: Instance, nodes: int) -> float | None:
+    """Seconds per training step on `nodes` of `instance`; None unless measured on just such a fleet."""
+    if profile is None or profile.step_seconds is None or profile.nodes != nodes:
+        return None
+    return profile.step_seconds.mean if describes(profile, instance) else None
+
+
 def measured_notice_success(profile: Profile, assumed: float) -> float | None:
     """The probability that a notice is acted on; None when none came.
 

@@ -93,6 +93,8 @@ def recommend(
         return lambda done, total: progress(what, done, total) if progress is not None else None
 
     places = selection.places
+    if selection.several_types:
+        knowledge = knowledge.of_several_types()
     minimise = "time" if objective.name == "time" else "cost"
     first = broad_effort(minimise) if selection.several_types else Effort(minimise=minimise)
     found = evaluate(

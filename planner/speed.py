@@ -70,8 +70,8 @@ class Workload:
     def memory_refusal(self, catalogue: Catalogue, instance: Instance, nodes: int) -> str | None:
         """Why the state cannot be held there; None when it can, or when sizes are not known.
 
-        The checkpoint (weights and optimizer state) sharded over all accelerators is the least that must fit;
-        activations and gradients come on top.
+        `nodes`: the fewest of an elastic fleet.  The checkpoint (weights and optimizer state) sharded over all their
+        accelerators is the least that must fit; activations and gradients come on top.
         """
         each = catalogue.accelerator_memory_gib(instance)
         if each is None or self.checkpoint_gib is None:

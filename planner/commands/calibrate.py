@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import EXIT_DONE, InvalidInputError
+from harness.errors import EXIT_DONE, ExternalServiceError, InvalidInputError
 from planner import render
 from planner.render import Column
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 @click.command("calibrate")
-@click.argument("telemetry", nargs=-1, required=True, metavar="TELEMETRY...")
+@click.argument("telemetry", nargs=-1, metavar="[TELEMETRY...]")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the profile to this JSON file, for --profile.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="The run's harness.yaml: its plan says on which instance type, in which zone it ran.",
+    help="The run's harness.yaml: where its telemetry is; on which instance type, in which zone it ran.",
 )
 @click.option("--instance", help="The instance type that it ran on, where no config says it.")
 @click.option("--region", help="The region that it ran in.")
@@ -46,21 +46,23 @@ def command(
     """Measure a scenario's parameters in harness telemetry.
 
     TELEMETRY is a telemetry folder or file, a folder above several nodes' folders, or a durable target (a folder or
-    s3://bucket/prefix). The profile replaces assumptions in every planning command.
+    s3://bucket/prefix). With --config, the durable target of the run is read too: only there is what reclaimed nodes
+    wrote. The profile replaces assumptions in every planning command.
 
-    Example: planner calibrate s3://bucket/prefix --config harness.yaml --out profile.json;
+    Example: planner calibrate --config harness.yaml --out profile.json;
     planner recommend --profile profile.json --instance p4d.24xlarge --work-hours 100
     """
     from planner.calibrate import calibrate
-    from planner.telemetry_runs import only_run, read_runs
+    from planner.telemetry_runs import only_run
 
     _check_out(out)
     place, row, note = _place(config, instance, region, zone)
-    read = read_runs(telemetry, endpoint_url=endpoint_url)
+    read, unread = _read(telemetry, config, endpoint_url)
     if not pool:
         only_run(read, "name the run's own folder, or pool them with --pool")
     found_device = read.runs[0].summary.profile
     place, row, notes = _only_what_was_measured(place, row, found_device, asked=instance is not None, note=note)
+    notes = (*notes, *unread)
     found = calibrate(read.runs, place, row)
     written = _write(found.profile, out) if out is not None else None
     if as_json:
@@ -75,6 +77,41 @@ def command(
 def _check_out(out: Path | None) -> None:
     if out is not None and out.is_dir():
         raise InvalidInputError("--out", out, "a file, such as profile.json; a folder of this name exists")
+
+
+def _read(
+    telemetry: tuple[str, ...], config: Path | None, endpoint_url: str | None
+) -> tuple[TelemetryRuns, tuple[str, ...]]:
+    """The runs' telemetry, the durable target's included where a config names it, and what may be missing from it.
+
+    Disks that are still here are those of nodes that were not reclaimed: read alone, they say that few nodes are.
+    """
+    from harness.config import load_run_config
+    from planner.run_places import durable_places, is_durable, places_of
+    from planner.telemetry_runs import read_runs
+
+    if config is None and not telemetry:
+        raise InvalidInputError("TELEMETRY", "nothing", "a telemetry folder or a durable target", "or --config")
+    notes: list[str] = []
+    if config is None:
+        read = read_runs(telemetry, endpoint_url=endpoint_url)
+    else:
+        loaded = load_run_config(config)
+        url = endpoint_url or loaded.checkpoint.s3_endpoint_url
+        places = [*telemetry, *durable_places(loaded, config)] if telemetry else places_of(loaded, config)
+        try:
+            read = read_runs(places, endpoint_url=url)
+        except ExternalServiceError as error:
+            if not telemetry:
+                raise
+            notes.append(f"the durable target was not read: {error}")
+            read = read_runs(telemetry, endpoint_url=url)
+    if not is_durable(read.files, (run.run_id for run in read.runs)):
+        notes.append(
+            "no telemetry of the durable target is here: what reclaimed nodes wrote may be missing, and the rate too "
+            "low; name the durable target, or --config"
+        )
+    return read, tuple(notes)
 
 
 def _place(

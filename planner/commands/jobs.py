@@ -44,7 +44,7 @@ def recommend_jobs(ctx: click.Context, file: Path, parameters: dict[str, Any]) -
     check_emitting(parameters)
     from planner.compare import compare
     from planner.documents import jobs_document, to_json
-    from planner.jobs import JobPlan, read_jobs, total_of
+    from planner.jobs import JobPlan, looked_at_closely, read_jobs, total_of
     from planner.selection import select
 
     budget = parameters[_BUDGET]
@@ -63,6 +63,8 @@ def recommend_jobs(ctx: click.Context, file: Path, parameters: dict[str, Any]) -
                 objective = objective_of(parameters, layered)
                 selection = select(layered, known, wanted)
                 found = compare(layered, known, selection, objective=objective, progress=bar.update)
+                if found.complete:
+                    found = looked_at_closely(found, layered, known, selection)
             except InvalidInputError as error:
                 raise _of_job(error, f"{file}: job {name}") from None
             except KeyboardInterrupt:

@@ -27,7 +27,7 @@ from planner.options import BoundedNumber
     "--step-seconds",
     type=BoundedNumber(above=0.0),
     envvar="PLANNER_STEP_SECONDS",
-    help="Measured seconds per training step: the interval is then given in steps too.",
+    help="Measured seconds per training step: the interval is then given in steps too, and kept to.",
 )
 @click.option(
     "--jobs",
@@ -69,12 +69,14 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     from planner.selection import select
 
     selection = select(layered, known, wanted)
-    step_seconds = parameters["step_seconds"]
-    if step_seconds is None and known.profile is not None and known.profile.step_seconds is not None:
-        step_seconds = known.profile.step_seconds.mean
     with render.ProgressBar("comparing places") as bar:
         found = recommend(
-            layered, known, selection, objective=objective, step_seconds=step_seconds, progress=bar.report
+            layered,
+            known,
+            selection,
+            objective=objective,
+            step_seconds=parameters["step_seconds"],
+            progress=bar.report,
         )
     written = emit_found(found.best, found.candidates, found.stated, parameters) if found.complete else None
     if parameters["as_json"]:

@@ -15,7 +15,6 @@ from planner.options import BoundedNumber
 from planner.render import Column
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
     from planner.attribution import Contribution
     from planner.report import PlanReport
 
@@ -65,15 +64,14 @@ def command(
     from planner.completion import Knowledge
     from planner.plan_spec import require_plan
     from planner.report import report
+    from planner.run_places import places_of
     from planner.telemetry_runs import only_run, read_runs
 
     path, telemetry = _split(places, config)
     loaded = load_run_config(path)
     require_plan(loaded.plan, str(path))
     run = only_run(
-        read_runs(
-            telemetry or _places_of(loaded, path), endpoint_url=endpoint_url or loaded.checkpoint.s3_endpoint_url
-        ),
+        read_runs(telemetry or places_of(loaded, path), endpoint_url=endpoint_url or loaded.checkpoint.s3_endpoint_url),
         "name the run's own folder",
     )
     knowledge = Knowledge(load_catalogue(), load_assumptions())
@@ -117,29 +115,6 @@ def _split(places: Sequence[str], config: Path | None) -> tuple[Path, list[str]]
     raise InvalidInputError(
         "--config", "nothing", f"the run's {_CONFIG_NAME}: it is not in {', '.join(telemetry)} or above"
     )
-
-
-def _places_of(config: RunConfig, path: Path) -> list[str]:
-    """Where a config says that telemetry goes: the node's disks that are here, and the durable target."""
-    found = []
-    for base in (Path(), path.parent):
-        pattern = str(config.telemetry.directory).replace("{node}", "*")
-        root = Path(pattern)
-        if root.is_absolute():
-            found += [str(folder) for folder in Path("/").glob(str(root.relative_to("/")))]
-        else:
-            found += [str(folder) for folder in base.glob(pattern)]
-    remote = config.checkpoint.remote
-    if "://" in remote and not remote.startswith("file://"):
-        found.append(f"{remote.rstrip('/')}/{config.run_id}")
-    else:
-        local = Path(remote.removeprefix("file://"))
-        found += [str(p) for p in {local / config.run_id, path.parent / local / config.run_id} if p.is_dir()]
-    if not found:
-        raise InvalidInputError(
-            "telemetry", config.telemetry.directory, "the run's telemetry on this machine", "name its folder or bucket"
-        )
-    return sorted(set(found))
 
 
 def report_document(found: PlanReport) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from typing import Any
 from harness.config import RunConfig
 from harness.errors import InvalidInputError
 from harness.validation import parse
-from planner.assumptions import Assumption
-from planner.completion import Completed
 from planner.emit.commented_yaml import to_yaml
 from planner.emit.options import LOCAL_DIRECTORY, REMOTE_DIRECTORY, TELEMETRY_DIRECTORY, EmitSettings
 from planner.emit.planned import EmitPlan
+from planner.emit.planned_rows import planned_rows, short
 from planner.emit.risk import hazard_steps, own_share, unannounced_share
 from planner.render import duration
 
@@ -257,10 +256,10 @@ class _Builder:
         if not steps or not completed.wants_optimum:
             return
         stall, persist = (completed[f"checkpoint.{name}_seconds"] for name in ("stall", "persist"))
-        self._set("notices.risk.stall_seconds", _short(stall), "What a save costs, until this run has measured it.")
+        self._set("notices.risk.stall_seconds", short(stall), "What a save costs, until this run has measured it.")
         self._set(
             "notices.risk.minimum_seconds",
-            _short(stall + persist),
+            short(stall + persist),
             "Never more often than a save takes to become durable: another begun before would only wait for it.",
         )
         age = "the same at every age" if len(steps) == 1 else "by its age"
@@ -268,7 +267,7 @@ class _Builder:
         counted += "" if own == 1.0 else f", times {own:.3g} since one event often takes several nodes"
         self._set(
             "notices.risk.hazard",
-            [{"age_hours": _short(start), "rate_per_hour": _short(rate)} for start, rate in steps],
+            [{"age_hours": short(start), "rate_per_hour": short(rate)} for start, rate in steps],
             f"Reclaims per hour of one node, {age}: the plan's lifetime{counted}. With it a node saves more often "
             "while it is of an age at which nodes are lost more often, without waiting for a notice.",
         )
@@ -295,47 +294,17 @@ class _Builder:
         values["spot_usd_per_hour"] = completed["market.spot_usd_per_hour"]
         values["on_demand_usd_per_hour"] = completed["market.on_demand_usd_per_hour"]
         values["work_hours"] = completed["job.work_hours"]
-        values |= {name: None if value is None else _short(value) for name, value in self.plan.predicted.items()}
+        values |= {name: None if value is None else short(value) for name, value in self.plan.predicted.items()}
         for name in ("stall", "persist", "emergency"):
-            values[f"{name}_seconds"] = _short(completed[f"checkpoint.{name}_seconds"])
-        values["startup_seconds"] = _short(completed["restart.startup_seconds"])
-        values["rate_per_hour"] = _short(completed["market.rate_per_hour"])
+            values[f"{name}_seconds"] = short(completed[f"checkpoint.{name}_seconds"])
+        values["startup_seconds"] = short(completed["restart.startup_seconds"])
+        values["rate_per_hour"] = short(completed["market.rate_per_hour"])
         for name, value in values.items():
             if value is not None:
                 self._set(f"plan.{name}", value, "")
         self.reasons["plan"] = "What was predicted, and from what: planner report holds the run's telemetry against it."
         self._set(
             "plan.assumptions",
-            [*(_assumption(row) for row in self.plan.assumptions), *_given(completed)],
+            planned_rows(self.plan.assumptions, completed),
             "Not given, so assumed; then, by section and name, what was given: planner report plans with both again.",
         )
-
-
-def _given(completed: Completed) -> list[dict[str, Any]]:
-    """What the user gave, by its path in the scenario; how the simulation was run is left out."""
-    document = completed.layered.scenario.model_dump(mode="json")
-    rows: list[dict[str, Any]] = []
-    origins = dict(completed.layered.origins)
-    for kind in ("lifetime", "provision"):
-        # A rate alone says that the lifetime is exponential: written out, it can be read back alone.
-        if document["market"][kind] is not None:
-            origins.setdefault(("market", kind, "distribution"), "implied by what was given")
-    for path, origin in origins.items():
-        value: Any = document
-        for part in path:
-            value = value[part]
-        if path[0] != "simulation" and isinstance(value, int | float | str):
-            short = value if isinstance(value, str) else _short(float(value))
-            rows.append({"name": ".".join(path), "value": short, "source": origin})
-    return rows
-
-
-def _assumption(row: Assumption) -> dict[str, Any]:
-    value = float(row.value) if isinstance(row.value, bool) else row.value
-    shown = {"name": row.name, "value": _short(value), "unit": row.unit, "source": row.source}
-    return {**shown, "as_of": row.as_of} if row.as_of else shown
-
-
-def _short(value: float) -> float:
-    """Six significant digits: enough to compare, short enough to read."""
-    return float(f"{value:.6g}")

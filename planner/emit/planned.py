@@ -54,7 +54,7 @@ def plan_of(candidate: Candidate, assumptions: Iterable[Assumption], settings: E
         interval_seconds=interval.hours * 3600.0,
         interval_low_seconds=interval.low_hours * 3600.0,
         interval_high_seconds=interval.high_hours * 3600.0,
-        interval_steps=candidate.interval_steps,
+        interval_steps=candidate.interval_steps if candidate.keep_to_steps else None,
         predicted={
             "cost_usd_p50": candidate.cost_usd.p50,
             "cost_usd_p95": candidate.cost_usd.p95,

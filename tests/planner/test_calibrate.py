@@ -9,9 +9,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from harness.config import load_run_config
 from harness.telemetry.schema import Measurement, Profile
 from planner.calibrate import pool_measurements
+from planner.catalogue import load_catalogue
 from planner.documents import schema_path
+from planner.profile import measured_step_seconds
 from tests.planner.conftest import Outcome
 from tests.planner.loop_telemetry import write_run
 
@@ -50,7 +53,7 @@ def test_the_next_recommendation_says_measured(planner: Planner, tmp_path: Path)
     out = tmp_path / "profile.json"
     assert planner("calibrate", tmp_path / "telemetry", *P4D, "--out", out).code == 0
     arguments = ("--work-hours", "20", "--runs", "300", "--profile", out, "--json")
-    outcome = planner("recommend", *P4D, *arguments)
+    outcome = planner("recommend", *P4D, *arguments, "--emit", tmp_path / "run")
     assert outcome.code == 0, outcome.err
     document = json.loads(outcome.out)
     rows = {row["name"]: row for row in document["assumptions"]}
@@ -64,20 +67,66 @@ def test_the_next_recommendation_says_measured(planner: Planner, tmp_path: Path)
     assert rows["notice_success"]["value"] == pytest.approx(1.95 / 2)
     assert document["recommendation"]["hazard"] == "profile"
     assert document["recommendation"]["interval_steps"] is not None
+    # Measured steps are for show: the run follows what it measures itself.
+    interval = load_run_config(tmp_path / "run" / "harness.yaml").checkpoint.interval
+    assert (interval.steps, interval.retune) == (None, True)
 
 
 def test_a_cpu_rehearsal_is_not_taken_for_a_p4d(planner: Planner, tmp_path: Path) -> None:
-    """Asked for, it is refused; and a plan for a p4d does not use the durations of CPUs."""
+    """Asked for, it is refused; and a plan for a p4d uses nothing that was measured on CPUs."""
     write_run(tmp_path / "telemetry", run_id=RUN, device="cpu")
     refused = planner("calibrate", tmp_path / "telemetry", "--instance", "p4d.24xlarge")
     assert refused.code == 2
     assert "--instance: got 'p4d.24xlarge'" in refused.err
     out = tmp_path / "profile.json"
     assert planner("calibrate", tmp_path / "telemetry", "--out", out).code == 0
-    arguments = ("--work-hours", "20", "--checkpoint-gib", "50", "--runs", "300", "--profile", out, "--json")
-    found = json.loads(planner("recommend", *P4D, *arguments).out)
-    assert "profile-of-other-instance" in found["recommendation"]["flags"]
-    assert found["recommendation"]["hazard"] != "profile"
+    arguments = ("--work-hours", "20", "--runs", "300", "--profile", out, "--json")
+    found = json.loads(planner("recommend", *P4D, "--checkpoint-gib", "50", *arguments).out)
+    best, rows = found["recommendation"], {row["name"]: row for row in found["assumptions"]}
+    assert "profile-of-other-instance" in best["flags"]
+    assert best["hazard"] != "profile"
+    assert best["interval_steps"] is None
+    assert rows["notice_success"]["value"] == 0.95
+    assert not [row for row in rows.values() if "telemetry of" in row["source"]]
+    unsized = planner("recommend", *P4D, *arguments)
+    assert unsized.code == 2
+    assert "the profile's 50 GiB were measured on cpu" in unsized.err
+
+
+def test_steps_are_those_of_the_fleet_that_was_measured() -> None:
+    """Another number of nodes, or another type, takes other steps."""
+    catalogue = load_catalogue()
+    profile = Profile(
+        run_ids=(RUN,), created_wall_time=1.79e9, nodes=1, instance="p4d.24xlarge", step_seconds=Measurement.of([36.0])
+    )
+    p4d = catalogue.instance("p4d.24xlarge")
+    assert measured_step_seconds(profile, p4d, 1) == 36.0
+    assert measured_step_seconds(profile, p4d, 2) is None
+    assert measured_step_seconds(profile, catalogue.instance("p3.16xlarge"), 1) is None
+
+
+def test_what_a_reclaimed_node_wrote_is_read_from_the_durable_target(planner: Planner, tmp_path: Path) -> None:
+    """Only the bucket has every attempt; the disk that is here lacks the later ones, and that is said."""
+    config = tmp_path / "run" / "harness.yaml"
+    config.parent.mkdir()
+    paths = {"checkpoint": {"directory": "local", "remote": "bucket", "interval": {"seconds": 60.0}}}
+    config.write_text(json.dumps({"run_id": RUN, **paths, "telemetry": {"directory": "telemetry"}}), encoding="utf-8")
+    bucket = tmp_path / "run" / "bucket" / RUN / "telemetry"
+    write_run(bucket, run_id=RUN)
+    (whole,) = bucket.glob("node-*.jsonl")
+    survivor = tmp_path / whole.name
+    lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
+    survivor.write_text("".join(line for line in lines if '"attempt-1"' in line), encoding="utf-8")
+
+    def read(*places: object) -> tuple[int, int, bool]:
+        found = json.loads(planner("calibrate", *places, "--json").out)
+        told = any("what reclaimed nodes wrote may be missing" in note for note in found["notes"])
+        return found["profile"]["interruptions"], found["profile"]["notices"], told
+
+    assert read(survivor) == (1, 0, True)
+    assert read("--config", config) == (2, 1, False)
+    assert read(survivor, "--config", config) == (2, 1, False)
+    assert planner("calibrate").code == 2
 
 
 def test_runs_are_pooled_only_when_asked(planner: Planner, tmp_path: Path) -> None:

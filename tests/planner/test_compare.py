@@ -12,9 +12,11 @@ import pytest
 
 from harness.errors import InvalidInputError
 from planner.catalogue import load_catalogue
+from planner.compare import Comparison, compare
 from planner.completion import Knowledge
 from planner.documents import schema_path
 from planner.evaluate import Candidate, broad_effort, evaluate
+from planner.hazard_source import LOG_OF_UNNAMED_TYPE, counted_source
 from planner.layers import Layered, layer
 from planner.ranking import Objective, best_of, is_starred, pareto_set, ranked
 from planner.selection import Wanted, select
@@ -81,6 +83,19 @@ def test_state_that_does_not_fit_is_refused() -> None:
     assert refusal == "state of 500 GiB does not fit into 8 x 40 GiB = 320 GiB: it takes 2 nodes"
     assert job.memory_refusal(CATALOGUE, P4D, 2) is None
     assert job.memory_refusal(CATALOGUE, P4DE, 1) is None
+
+
+def test_state_must_fit_into_the_fewest_nodes_of_an_elastic_fleet() -> None:
+    """913 GiB: two p5 hold it, and may not go on with one."""
+    job = {"work_hours": 300, "checkpoint_gib": 913}
+
+    def places(**nodes: int) -> int:
+        fleet = {"instance": "p5.48xlarge", **nodes}
+        return len(select(scenario(job=job, fleet=fleet), KNOWLEDGE, Wanted()).places)
+
+    assert places(nodes=2) == places(nodes=4, min_nodes=2) > 0
+    with pytest.raises(InvalidInputError, match="down to 1 of 2 nodes, state of 913 GiB does not fit into 8 x 80 GiB"):
+        places(nodes=2, min_nodes=1)
 
 
 def test_selection_of_an_accelerator_assumes_a_reference_and_says_so() -> None:
@@ -169,6 +184,24 @@ def test_objectives(a100s: tuple[Candidate, ...]) -> None:
     assert best_of([with_chance(cheap, 0.5), with_chance(dear, 0.95)], wanted).offer == dear.offer  # type: ignore[union-attr]
     assert best_of([with_chance(cheap, 0.91), with_chance(dear, 0.99)], wanted).offer == cheap.offer  # type: ignore[union-attr]
     assert best_of([with_chance(cheap, 0.2), with_chance(dear, 0.3)], wanted).offer == dear.offer  # type: ignore[union-attr]
+
+
+def test_a_log_that_names_no_type_is_flagged_where_several_are_compared() -> None:
+    """It speaks for both types, and every candidate says so; alone, a type needs no warning."""
+    own = counted_source("own-logs", 1, 35.0, "your log one.csv", "2026-11-24")
+    known = dataclasses.replace(KNOWLEDGE, own=own)
+    simulation = {"runs": 100}
+
+    def compared(wanted: Wanted, **fleet: str) -> Comparison:
+        layered = scenario(fleet={"region": "us-east-1", "provider": "aws", **fleet}, simulation=simulation)
+        return compare(layered, known, select(layered, known, wanted))
+
+    both = compared(Wanted(accelerator="A100:8"))
+    assert len({candidate.offer.instance for candidate in both.candidates}) > 1
+    assert all(LOG_OF_UNNAMED_TYPE in candidate.flags for candidate in both.candidates)
+    assert any("your log does not say of which type" in warning for warning in both.warnings)
+    alone = compared(Wanted(), instance="p4d.24xlarge")
+    assert not any(LOG_OF_UNNAMED_TYPE in candidate.flags for candidate in alone.candidates)
 
 
 def test_compare_prints_a_table_and_a_document(planner: Planner) -> None:

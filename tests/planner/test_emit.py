@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,22 @@ from planner.emit.files import write_folder
 from planner.emit.options import EmitSettings
 from planner.emit.plan import EmitPlan, emitted_files
 from planner.emit.torchrun_env import torchrun_variables
+from planner.hazard_source import HazardSource, counted_source
 from planner.layers import layer
+from planner.plan_spec import planned_scenario
+from simulator.lifetimes import Bathtub, Exponential, Lifetime, Weibull
 from tests.planner.conftest import Outcome
 
 Planner = Callable[..., Outcome]
 CATALOGUE = load_catalogue()
 
 
-def plan(settings: EmitSettings | None = None, steps: int | None = None, **sections: dict[str, Any]) -> EmitPlan:
+def plan(
+    settings: EmitSettings | None = None,
+    steps: int | None = None,
+    own: HazardSource | None = None,
+    **sections: dict[str, Any],
+) -> EmitPlan:
     """A plan for p4d.24xlarge with changes; no simulation is needed for the files."""
     document: dict[str, Any] = {
         "job": {"work_hours": 100, "checkpoint_gib": 50},
@@ -36,7 +45,7 @@ def plan(settings: EmitSettings | None = None, steps: int | None = None, **secti
     }
     for section, values in sections.items():
         document[section] = {**document.get(section, {}), **values}
-    completed = complete(layer(document, "s.yaml", {}), Knowledge(CATALOGUE, CATALOGUE.assumptions))
+    completed = complete(layer(document, "s.yaml", {}), Knowledge(CATALOGUE, CATALOGUE.assumptions, own=own))
     return EmitPlan(
         completed=completed,
         interval_seconds=1800.0,
@@ -71,6 +80,18 @@ def test_the_harness_accepts_the_file_and_finds_the_plan_in_it(tmp_path: Path) -
     assert config.plan.zone == "use1-az2"
     assert config.plan.cost_usd_p50 == 494.5
     assert {row.name for row in config.plan.assumptions} >= {"spot_usd_per_hour", "rate_per_hour", "notice_success"}
+
+
+@pytest.mark.parametrize("lifetime", [Exponential(1.5 / 35.0), Weibull(0.5, 20.0), Bathtub(0.45, 1.2, 24.0, 0.8)])
+def test_a_plan_from_ones_own_log_keeps_its_shape_and_how_little_was_seen(tmp_path: Path, lifetime: Lifetime) -> None:
+    """No table has it: what report simulates again is as uncertain as what was planned."""
+    own = replace(counted_source("own-logs", 1, 35.0, "your log one.csv", "2026-11-24"), lifetime=lifetime)
+    config = loaded(tmp_path, plan(own=own))
+    again = planned_scenario(config, Knowledge(CATALOGUE, CATALOGUE.assumptions))
+    assert (again.spec.rate_events, again.spec.rate_exposure_hours) == (1.0, 35.0)
+    assert type(again.spec.lifetime) is type(lifetime)
+    assert again.spec.lifetime.mean_hours == pytest.approx(lifetime.mean_hours, rel=1e-4)
+    assert not [note for note in again.notes if "interruption rate" in note]
 
 
 def test_every_tuned_value_has_its_reason_above_it() -> None:

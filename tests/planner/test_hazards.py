@@ -257,6 +257,15 @@ def test_measured_profile_comes_first() -> None:
     assert next(iter(found)) == "profile"
     assert found["profile"].rate_per_hour == pytest.approx(4.5 / 200)
     assert "r1" in found["profile"].source
+    assert found["profile"].flags == ()
+
+
+def test_profile_of_another_region_is_flagged() -> None:
+    """Rates differ between regions; in no region in particular there is nothing to differ from."""
+    here = profile(region="us-east-1", interruptions=4, exposure_hours=200.0)
+    assert sources("p4d.24xlarge", "us-east-1", here)["profile"].flags == ()
+    assert sources("p4d.24xlarge", "us-west-2", here)["profile"].flags == (flags.OTHER_REGION,)
+    assert sources("p4d.24xlarge", None, here)["profile"].flags == ()
 
 
 def test_profile_that_says_little_does_not_come_first() -> None:
