@@ -76,8 +76,11 @@ class BreakEven:
         for _ in range(_MOST_DOUBLINGS):
             outside = inside + step
             value = excess(outside)
-            if value is None:
-                break
+            if value is None:  # too slow there, but the crossing may lie before it
+                if abs(step) == 1:
+                    break
+                step //= 2  # (±4, ±2, ±1)
+                continue
             if (value < 0.0) != (here < 0.0):
                 return self._cross(base, inside, outside, excess)
             inside = outside

@@ -102,7 +102,10 @@ def _changes(completed: Completed, spec: Spec) -> list[tuple[str, str, Spec]]:
             rate = completed[path]
             lifetime = at_rate(spec.lifetime, rate, 2.0 * rate) if rate > 0.0 else None
             if lifetime is not None:
-                changes.append((path, "doubled", dataclasses.replace(spec, lifetime=lifetime)))
+                # Half the exposure is the same count at twice the rate: what is not known of it stays the same.
+                exposure = None if spec.rate_exposure_hours is None else spec.rate_exposure_hours / 2.0
+                doubled = dataclasses.replace(spec, lifetime=lifetime, rate_exposure_hours=exposure)
+                changes.append((path, "doubled", doubled))
         else:
             if isinstance(spec.provision, ConstantProvision) and spec.provision.hours > 0.0:
                 twice = ConstantProvision(2.0 * spec.provision.hours)

@@ -25,7 +25,7 @@ from planner.ranking import best_of, cannot_be_told, if_real, ranked
 from planner.robust import robust_interval
 from planner.sensitivity import other_hazards
 from simulator.simulate import simulate
-from simulator.spec import PriceSeries
+from simulator.spec import PriceSeries, Spec
 from tests.planner.conftest import Outcome
 
 Planner = Callable[..., Outcome]
@@ -168,6 +168,20 @@ def test_at_the_break_even_rate_spot_costs_what_on_demand_costs() -> None:
     assert there.cost_usd.mean == pytest.approx(there.on_demand.cost_usd, rel=0.02)
 
 
+def test_break_even_does_not_hang_on_where_the_grid_of_rates_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 0.043/h a whole doubling leads from below the crossing (12/h) to where the job is too slow (15/h)."""
+    market = {"first_hour_refund": False, "lifetime": {"distribution": "exponential", "rate_per_hour": 0.043}}
+    candidate = one_candidate({**NO_REFUND, "market": market, "simulation": {"runs": 20, "seed": 1}})
+    assert candidate.on_demand.cost_usd is not None
+    affordable_hours = candidate.on_demand.cost_usd / candidate.spot_usd_per_hour
+
+    def simulated(_spec: Spec, _base: float, rate: float) -> tuple[float, float, float] | None:
+        return None if rate > 15.0 else (affordable_hours * rate / 12.0, 0.0, 0.0)
+
+    monkeypatch.setattr(BreakEven, "_simulate", staticmethod(simulated))
+    assert BreakEven().rate_per_hour(candidate) == pytest.approx(12.0, rel=0.01)
+
+
 def test_break_even_lies_below_the_assumed_rate_where_spot_is_already_dearer() -> None:
     """A spot price close to on-demand with many interruptions: only rarer ones would make it worth it."""
     market = {**NO_REFUND["market"], "spot_usd_per_hour": 21.8}
@@ -231,6 +245,16 @@ def test_influences_find_what_matters(p4d: tuple[Layered, list[Place], tuple[Can
     assert rows["startup_seconds"].makespan_hours > 0.5
     assert rows["first_hour_refund"].cost_fraction > 0.0
     assert rows["first_hour_refund"].makespan_hours == 0.0
+
+
+def test_a_counted_rate_is_doubled_with_all_that_is_not_known_of_it() -> None:
+    """One reclaim in 35 hours: twice the rate is twice as many interruptions, whichever rate each run has drawn."""
+    lifetime = {"distribution": "exponential", "events": 1, "exposure_hours": 35}
+    best = one_candidate({**NO_REFUND, "market": {**NO_REFUND["market"], "lifetime": lifetime}})
+    row = next(row for row in influences(best) if row.name == "rate_per_hour")
+    beyond_work = best.makespan_hours.mean - best.completed["job.work_hours"]
+    assert row.makespan_hours == pytest.approx(beyond_work, rel=0.3)
+    assert row.cost_fraction > 0.003
 
 
 def test_other_sources_recommend_their_own_and_regret_is_never_negative(
