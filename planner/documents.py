@@ -76,7 +76,7 @@ def simulate_document(completed: Completed, runs: Runs) -> dict[str, Any]:
 
 
 def sweep_document(completed: Completed, sweep: Sweep) -> dict[str, Any]:
-    """`planner sweep --json`."""
+    """`planner sweep --json`; `sweep` with what the scenario's `bill` adds (`Extras`)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "complete": sweep.complete,

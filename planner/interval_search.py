@@ -70,10 +70,7 @@ def find_interval(
     if not completed.wants_optimum:
         hours = completed["checkpoint.interval_seconds"] / SECONDS_PER_HOUR
         return Interval(hours, hours, hours)
-    extras = Extras.of(completed)
-    # What runs with the nodes weighs like a price (the rendezvous host for the whole makespan, nearly the same).
-    node_hour = spot_usd_per_hour + extras.disk_usd_per_node_hour + extras.rendezvous_usd_per_hour / spec.nodes
-    searched = dataclasses.replace(spec, price=PriceSeries.constant(node_hour))
+    searched = Extras.of(completed).in_node_hours(spec, spot_usd_per_hour)
     if effort.minimise == "time":
         # Where nothing costs anything, the sweep minimises the makespan.
         searched = dataclasses.replace(

@@ -103,7 +103,7 @@ def knowledge(parameters: dict[str, Any]) -> Knowledge:
 
 def completed_scenario(ctx: click.Context, parameters: dict[str, Any], file: Path | None) -> Completed:
     """The scenario with every gap filled."""
-    return complete(gather_layers(ctx, parameters, file), knowledge(parameters))
+    return complete(gather_layers(ctx, parameters, file), knowledge(parameters), whole_bill=True)
 
 
 def _assumption(text: str) -> tuple[str, float]:

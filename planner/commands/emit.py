@@ -34,7 +34,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     """
     check_emitting(parameters)
     layered = gather_layers(ctx, parameters, scenario)
-    completed = complete(layered, knowledge(parameters))
+    completed = complete(layered, knowledge(parameters), whole_bill=True)
     if parameters["show_config"]:
         show_config(completed, as_json=parameters["as_json"])
         return EXIT_DONE

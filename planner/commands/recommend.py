@@ -62,7 +62,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     if parameters["live"]:
         known = with_live_prices(known, layered, wanted)
     if parameters["show_config"]:
-        show_config(complete(layered, known), as_json=parameters["as_json"])
+        show_config(complete(layered, known, whole_bill=True), as_json=parameters["as_json"])
         return EXIT_DONE
     from planner.documents import recommend_document, to_json
     from planner.recommend import recommend

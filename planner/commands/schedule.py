@@ -125,7 +125,7 @@ def _of_plan(
         seed = completed.seed if given is None else given
     else:
         layered = _with_horizon(gather_layers(ctx, parameters, scenario), parameters["horizon_hours"])
-        completed = complete(layered, knowledge(parameters))
+        completed = complete(layered, knowledge(parameters), whole_bill=True)
         seed = completed.seed
     if parameters["show_config"]:
         show_config(completed, as_json=parameters["as_json"])

@@ -82,9 +82,13 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
 
 def best_interval_hours(completed: Completed) -> float:
     """The cheapest interval of a scenario that asks for it."""
+    from planner.bill import Extras
     from simulator.sweep import sweep
 
-    found = sweep(completed.to_spec(interval_hours=1.0), runs=min(completed.runs, 20_000), seed=completed.seed)
+    spec = Extras.of(completed).in_node_hours(
+        completed.to_spec(interval_hours=1.0), completed["market.spot_usd_per_hour"]
+    )
+    found = sweep(spec, runs=min(completed.runs, 20_000), seed=completed.seed)
     return found.optimum.interval_hours
 
 

@@ -45,13 +45,15 @@ def command(ctx: click.Context, /, scenario: Path | None, intervals_seconds: str
         show_config(completed, as_json=parameters["as_json"])
         return EXIT_DONE
     intervals = None if intervals_seconds is None else _intervals_hours(intervals_seconds)
+    from planner.bill import Extras
     from planner.documents import sweep_document, to_json
     from simulator.sweep import sweep
 
+    extras = Extras.of(completed)
     try:
         with render.ProgressBar("sweeping the interval") as bar, users_words(completed):
             found = sweep(
-                completed.to_spec(interval_hours=1.0),
+                extras.in_node_hours(completed.to_spec(interval_hours=1.0), completed["market.spot_usd_per_hour"]),
                 runs=completed.runs,
                 seed=completed.seed,
                 intervals_hours=intervals,
@@ -64,6 +66,7 @@ def command(ctx: click.Context, /, scenario: Path | None, intervals_seconds: str
             err=True,
         )
         return EXIT_CTRL_C
+    found = extras.with_transfer(found)
     document = sweep_document(completed, found)
     if plot is not None:
         from planner.figure_files import save_figure

@@ -14,7 +14,7 @@ from planner.emit.options import EmitSettings
 from planner.emit.plan import TARGETS, emitted_files, plan_of
 from planner.evaluate import Candidate
 from planner.views import tables
-from planner.views.link import EMIT_KEYS, TARGET, Link
+from planner.views.link import EMIT_KEYS, PLAN_KEYS, TARGET, Link
 from planner.views.plan import Plan
 
 SCENARIO_NAME = "scenario.yaml"
@@ -98,8 +98,10 @@ def scenario_yaml(candidate: Candidate, link: Link) -> str:
     fleet["region"] = candidate.offer.region
     if candidate.offer.zone is not None:
         fleet["zone"] = candidate.offer.zone
-    hazard = link.get("hazard")
-    flags = f" --hazard {hazard}" if hazard else ""
+    given = {key: link.get(key) for key in PLAN_KEYS}
+    if link.objective.name != "deadline":
+        given.pop("deadline-probability")  # (means nothing then, and the command line says so)
+    flags = "".join(f" --{key} {value}" for key, value in given.items() if value)
     flags += "".join(f" --assume {value}" for key, value in link.query if key == "assume")
     header = f"# Written by planner. Use it with: planner recommend {SCENARIO_NAME}{flags}\n"
     return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

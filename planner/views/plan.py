@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 
 from planner import render
 from planner.bill import Extras
+from planner.cautions import far_below_other_regions, unmet_objective, warnings_about
 from planner.evaluate import SWEEP_RUNS, Candidate, Effort, Tick, evaluate
 from planner.places import Rejected
 from planner.ranking import Objective, best_of, if_real, ranked, ties
-from planner.recommend import warnings_about
 from planner.selection import Wanted, select
 from planner.views.link import Link
-from simulator.spec import PriceSeries, Spec
+from simulator.spec import Spec
 from simulator.sweep import Sweep, sweep
 
 Say = Callable[[str, int, int], None]
@@ -66,7 +66,7 @@ def make_plan(link: Link, say: Say | None = None) -> Plan:
     order = ranked(found.candidates, objective)
     best = best_of(order, objective)
     assert best is not None, "evaluate raises when nothing is left"
-    curve = _known_curve(best) or _new_curve(best, say)
+    curve = Extras.of(best.completed).with_transfer(_known_curve(best) or _new_curve(best, say))
     odd = if_real(order, best, objective)
     return Plan(
         link=link,
@@ -76,7 +76,11 @@ def make_plan(link: Link, say: Say | None = None) -> Plan:
         ties=ties(order, best, objective),
         rejected=(*selection.rejected, *found.rejected),
         curve=curve,
-        warnings=warnings_about(best, odd),
+        warnings=(
+            *warnings_about(best, odd),
+            *unmet_objective(objective, best),
+            *far_below_other_regions(best, order),
+        ),
     )
 
 
@@ -108,9 +112,7 @@ def minimised(objective: Objective) -> str:
 
 def billed(candidate: Candidate) -> Spec:
     """What was simulated, with disks and the rendezvous host in the price of a node-hour, as the search has it."""
-    extras = Extras.of(candidate.completed)
-    beside = extras.disk_usd_per_node_hour + extras.rendezvous_usd_per_hour / candidate.nodes
-    return dataclasses.replace(candidate.spec, price=PriceSeries.constant(candidate.spot_usd_per_hour + beside))
+    return Extras.of(candidate.completed).in_node_hours(candidate.spec, candidate.spot_usd_per_hour)
 
 
 def _saying(say: Say | None, what: str) -> Callable[[int, int], None] | None:

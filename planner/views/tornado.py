@@ -14,6 +14,7 @@ import pandas as pd
 
 from harness.errors import InvalidInputError
 from planner import render
+from planner.bill import Extras
 from planner.completion import complete
 from planner.distributions import at_rate
 from planner.evaluate import Candidate, with_lifetime
@@ -48,7 +49,8 @@ def tornado(plan: Plan, say: Say | None = None) -> pd.DataFrame:
     """
     best = plan.best
     base = simulate(billed(best), runs=RUNS, seed=best.completed.seed)
-    cost, makespan = float(base.cost_usd.mean()), float(base.makespan_hours.mean())
+    fixed = Extras.of(best.completed).transfer_usd
+    cost, makespan = fixed + float(base.cost_usd.mean()), float(base.makespan_hours.mean())
     changes = tuple(_changes(plan))
     rows: list[dict[str, object]] = []
     for index, change in enumerate(changes):
@@ -93,8 +95,9 @@ def _row(
         )
     except InvalidInputError:  # the job cannot finish then: there is nothing to compare
         return {**row, **dict.fromkeys(COLUMNS[3:])}
-    mean = float(mine.cost_usd.mean())
-    least = min(mean, float(at_best.cost_usd.mean()))
+    fixed = Extras.of(best.completed).transfer_usd
+    mean = fixed + float(mine.cost_usd.mean())
+    least = min(mean, fixed + float(at_best.cost_usd.mean()))
     return {
         **row,
         "cost_percent": 100.0 * (mean / cost - 1.0) if cost > 0.0 else 0.0,
@@ -171,4 +174,5 @@ def _resized(plan: Plan, size_gib: float) -> Spec:
     best = plan.best
     link = resolve(changed(plan.link.query, {"checkpoint-gib": f"{size_gib:.6g}"}), plan.link.knowledge.catalogue)
     completed = complete(link.layered, link.knowledge, offer=best.offer, nodes=best.nodes)
-    return dataclasses.replace(completed.to_spec(interval_hours=best.interval.hours), price=billed(best).price)
+    spec = completed.to_spec(interval_hours=best.interval.hours)
+    return Extras.of(best.completed).in_node_hours(spec, best.spot_usd_per_hour)

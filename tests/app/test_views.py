@@ -212,6 +212,19 @@ def test_the_exported_scenario_is_read_by_the_command_line_and_means_the_same(pl
     assert layered.scenario.simulation.runs == 2000
 
 
+def test_the_whole_question_and_the_whole_bill_are_in_what_is_shown() -> None:
+    """An unmet objective is said, the curve stands on the plan's own cost, the export names the flags."""
+    bill = {"transfer-gib": "20000", "transfer-usd-per-gib": "0.02", "zone": "use1-az6", "runs": "500"}
+    asked = {"objective": "deadline", "deadline-hours": "100.5", "deadline-probability": "0.9", "step-seconds": "2"}
+    plan = make_plan(resolve(changed((), {**bill, **asked}), load_catalogue()))
+    assert any("no place meets the deadline with probability 0.9" in warning for warning in plan.warnings)
+    assert plan.curve.optimum.cost.mean == pytest.approx(plan.best.cost_usd.mean, rel=2e-3)
+    assert min(point.cost.p50 for point in plan.curve.points) > 400.0
+    first = export.scenario_yaml(plan.best, plan.link).splitlines()[0]
+    for flag in ("--objective deadline", "--deadline-probability 0.9", "--step-seconds 2"):
+        assert flag in first
+
+
 def test_a_picked_place_becomes_the_plan(plan: Plan) -> None:
     """Picking any row of a comparison gives a link whose plan is that row."""
     found = compare.compare(plan, compare.ZONES)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from planner.documents import SIMULATED, schema_path, to_json
 from tests.planner.conftest import Outcome
@@ -118,6 +119,28 @@ def test_an_interval_of_auto_is_the_optimum_of_the_sweep(planner: Planner, scena
     swept = json.loads(planner("sweep", scenario, "--json").out)
     simulated = json.loads(planner("simulate", scenario, "--interval-seconds", "auto", "--json").out)
     assert simulated["interval_seconds"] == pytest.approx(swept["optimum"]["interval_seconds"])
+
+
+def test_the_commands_agree_on_the_whole_bill(planner: Planner, tmp_path: Path) -> None:
+    """Disks, transfer and the assumed rendezvous host are in every command's cost, and in what emit predicts.
+
+    The sweep's rendezvous host rests while the fleet waits: 0.1 % is ten times that here.
+    """
+    job = (
+        "--instance", "p4d.24xlarge", "--nodes", "2", "--zone", "use2-az2", "--work-hours", "100", "--checkpoint-gib",
+        "50", "--disk-gib", "1000", "--disk-usd-per-gib-month", "0.08", "--transfer-gib", "20000",
+        "--transfer-usd-per-gib", "0.02", "--runs", "100",
+    )  # fmt: skip
+    fixed = ("--interval-seconds", "1800")
+    simulated = json.loads(planner("simulate", *job, *fixed, "--json").out)["cost_usd"]
+    (swept,) = json.loads(planner("sweep", *job, "--intervals-seconds", "1800", "--json").out)["points"]
+    for name in ("p50", "mean"):
+        assert swept["cost_usd"][name] == pytest.approx(simulated[name], rel=1e-3)
+    assert planner("emit", *job, *fixed, "--output", str(tmp_path)).code == 0
+    predicted = yaml.safe_load((tmp_path / "harness.yaml").read_text(encoding="utf-8"))["plan"]
+    assert predicted["cost_usd_p50"] == pytest.approx(simulated["p50"], rel=1e-5)
+    assert "rendezvous_usd_per_hour" in {row["name"] for row in predicted["assumptions"]}
+    assert simulated["mean"] > 400.0 + 2 * 100 * 1000 * 0.08 / 730.0
 
 
 def test_json_never_holds_nan_or_infinity() -> None:
