@@ -24,6 +24,9 @@ def write_lifetime(report: FitReport, out: Path, *, distribution: str = "auto") 
         table = out.with_suffix(".csv")
         _replace(table, _observations_csv(report.observations))
         lines = ["distribution: empirical", f"file: {json.dumps(str(table))}"]
+        seen = report.observations
+        if seen.events:  # (how well the rate is known: without a reclaim there is nothing to scale)
+            lines += [f"events: {seen.events}", f"exposure_hours: {seen.exposure_hours:.6g}"]
         comment = f"Kaplan-Meier; {report.empirical.tail_share:.1%} of lives are drawn from its exponential tail"
         _replace(out, _document(report, lines, comment))
         return out, table

@@ -165,6 +165,11 @@ def _warnings(traces: Sequence[Trace], observations: Observations, cap_hours: fl
         )
     if cap_hours is not None:
         found.append("only a bathtub carries the age limit into a plan: exponential and Weibull lives go on beyond it")
+    if reclaims.size > 1 and np.unique(reclaims).size == 1:
+        found.append(
+            f"all {reclaims.size} reclaims came at the age of {float(reclaims[0]):.3g} h: an empirical lifetime would "
+            "know no other age"
+        )
     if not observations.events:
         found.append("no reclaim was seen: the rate is an upper guess from the time without one")
     return tuple(found)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from simulator.traces import LossStatistics
 
 _FILE = click.Path(path_type=Path)
+_TRUSTED = 10.0
+"""A mean up to this many times the longest life seen is printed."""
 
 
 @click.command("fit", context_settings=HELP_NAMES)
@@ -175,13 +177,14 @@ def _print(report: FitReport, written: tuple[Path, ...]) -> None:
         Column("Value", right=True),
         Column("Std. error", right=True),
     )
+    longest = float(seen.exit_hours.max())
     rows = []
     for fit in report.comparison.fits:
         head = (
             fit.distribution,
             f"{fit.aic:.1f}",
             f"{fit.aic - best.aic:.1f}",
-            render.hours(fit.lifetime.mean_hours),
+            _mean_life(fit.lifetime.mean_hours, longest),
         )
         for index, (name, value) in enumerate(fit.parameters.items()):
             error = fit.standard_errors[name]
@@ -209,6 +212,12 @@ def _print(report: FitReport, written: tuple[Path, ...]) -> None:
         render.paragraph(out, f"Note: {note}.")
     for path in written:
         render.paragraph(out, f"Wrote {path}")
+
+
+def _mean_life(mean_hours: float, longest_hours: float) -> str:
+    """A mean far beyond the longest life is the distribution's word, not the log's: only that it is long."""
+    beyond = _TRUSTED * longest_hours
+    return render.hours(mean_hours) if mean_hours <= beyond else f"> {render.hours(beyond)}"
 
 
 def _survival_line(report: FitReport) -> str:

@@ -81,7 +81,20 @@ def test_an_empirical_lifetime_brings_its_observations(weibull_log: Path, tmp_pa
     lifetime = parse(Scenario, yaml.safe_load(out.read_text(encoding="utf-8"))).market.lifetime
     assert lifetime is not None
     assert lifetime.file == str(table)
+    seen = fit_files([weibull_log]).observations
+    assert lifetime.events == seen.events
+    assert lifetime.exposure_hours == pytest.approx(seen.exposure_hours, rel=1e-5)
     assert load_empirical_lifetime(table) == fit_files([weibull_log]).empirical
+
+
+def test_what_a_log_cannot_tell_is_not_printed_as_if_it_could(tmp_path: Path) -> None:
+    """A mean of millions of hours from two lives is "> 300 h"; reclaims at one age only are said to be that."""
+    log = tmp_path / "lives.csv"
+    log.write_text("lifetime_hours,end_event\n5,preempted\n5,preempted\n" + "30,running\n" * 40, encoding="utf-8")
+    out = CliRunner().invoke(command, [str(log)], catch_exceptions=False).output
+    assert "> 300 h" in out
+    assert "..." not in out
+    assert "all 2 reclaims came at the age of 5 h" in " ".join(out.split())
 
 
 def test_a_cap_is_carried_by_the_bathtub(tmp_path: Path) -> None:
