@@ -246,7 +246,7 @@ def _influence_row(row: Influence) -> tuple[str, ...]:
 
 
 def _chance(chance: Proportion) -> str:
-    return f"{render.percent(chance.mean)} (95% interval {render.percent(chance.low)} to {render.percent(chance.high)})"
+    return render.probability_with_interval(chance.mean, chance.low, chance.high)
 
 
 def _print_sensitivity(out: Console, found: Recommendation) -> None:

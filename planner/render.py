@@ -6,6 +6,7 @@ Plain ASCII, so that any terminal and any pipe shows it; colour only where rich 
 from __future__ import annotations
 
 import math
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,8 @@ from types import TracebackType
 from typing import Self
 
 import rich.box
-from rich.console import Console
+from rich.console import Console, JustifyMethod, OverflowMethod
+from rich.containers import Lines
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -55,8 +57,39 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, title: st
             overflow="fold" if column.wrap else "ellipsis",
         )
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row), style="bold" if row[0].startswith(">") else None)
+        made.add_row(*(_Cell(cell) for cell in row), style="bold" if row[0].startswith(">") else None)
     return made
+
+
+class _Cell(Text):
+    """Text whose words, where one is wider than its column, are broken after a hyphen, slash or underscore."""
+
+    def wrap(
+        self,
+        console: Console,
+        width: int,
+        *,
+        justify: JustifyMethod | None = None,
+        overflow: OverflowMethod | None = None,
+        tab_size: int = 8,
+        no_wrap: bool | None = None,
+    ) -> Lines:
+        """As rich does, but for such words."""
+        text = Text(self.plain if no_wrap else re.sub(r"\S+", lambda word: _broken(word[0], width), self.plain))
+        text.style = self.style
+        return text.wrap(console, width, justify=justify, overflow=overflow, tab_size=tab_size, no_wrap=no_wrap)
+
+
+def _broken(word: str, width: int) -> str:
+    """Lines of at most `width` where the word's own marks allow it."""
+    if len(word) <= width:
+        return word
+    lines = [""]
+    for piece in re.findall(r"[^-/_]*[-/_]+|[^-/_]+", word):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
 
 
 _BOX = "    \n    \n -  \n    \n    \n    \n    \n    \n"
@@ -105,6 +138,23 @@ def percent(fraction: float | None) -> str:
     if abs(value) < 0.05:
         return "0.0%"
     return f"{value:.1f}%" if abs(value) < 9.95 else f"{value:.0f}%"
+
+
+def probability(fraction: float) -> str:
+    """An estimated probability: never 0% or 100%, which no finite number of runs can tell."""
+    if fraction > 0.999:
+        return ">99.9%"
+    if fraction < 0.001:
+        return "<0.1%"
+    return f"{100.0 * fraction:.1f}%" if fraction >= 0.99 else percent(fraction)
+
+
+def probability_with_interval(mean: float, low: float, high: float) -> str:
+    """Such as "94% (95% interval 93% to 95%)"; without the interval where all three are on one side of what is told."""
+    said = probability(mean)
+    if probability(low) == probability(high) == said:
+        return said
+    return f"{said} (95% interval {probability(low)} to {probability(high)})"
 
 
 def number(value: object) -> str:

@@ -124,7 +124,7 @@ def _print(document: dict[str, Any], budget: float | None) -> None:
     chance = total["budget_probability"]
     if chance is not None:
         render.paragraph(
-            out, f"Together at most {render.usd(budget)} with a probability of {render.percent(chance['mean'])}."
+            out, f"Together at most {render.usd(budget)} with a probability of {render.probability(chance['mean'])}."
         )
     out.print()
     columns = [Column("Job"), Column("Fleet"), Column("Where", wrap=True)]

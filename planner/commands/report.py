@@ -204,7 +204,7 @@ def _print(found: PlanReport) -> None:
     )
     out.print()
     columns = (
-        Column("Quantity"),
+        Column("Quantity", wrap=True),
         Column("Planned", right=True),
         Column("This work", right=True),
         Column("Actual", right=True),
@@ -240,7 +240,7 @@ def _print_attribution(found: PlanReport) -> None:
         render.paragraph(out, f"The difference cannot be taken apart: {found.why_not}.")
         return
     columns = (
-        Column("With, measured instead of planned"),
+        Column("With, measured instead of planned", wrap=True),
         Column("Planned", right=True),
         Column("Measured", right=True),
         Column("Cost", right=True),

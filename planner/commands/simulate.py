@@ -108,8 +108,8 @@ def _print(completed: Completed, document: dict[str, Any]) -> None:
     if chance is not None:
         render.paragraph(
             out,
-            f"Done within {render.hours(completed['job.deadline_hours'])}: {render.percent(chance['mean'])} "
-            f"(95% interval {render.percent(chance['low'])} to {render.percent(chance['high'])}).",
+            f"Done within {render.hours(completed['job.deadline_hours'])}: "
+            f"{render.probability_with_interval(chance['mean'], chance['low'], chance['high'])}.",
         )
     out.print()
     columns = (Column(""), *(Column(name, right=True) for name in ("Mean", "+/-", "P5", "P50", "P95", "P99")))

@@ -168,8 +168,8 @@ def numbers(candidate: Candidate) -> tuple[Number, ...]:
     chance = best.deadline_probability
     if chance is not None:
         deadline = render.hours(best.completed["job.deadline_hours"])
-        interval = f"{render.percent(chance.low)} to {render.percent(chance.high)} (95 % interval)"
-        fourth = Number(f"Done within {deadline}", render.percent(chance.mean), interval)
+        interval = f"{render.probability(chance.low)} to {render.probability(chance.high)} (95 % interval)"
+        fourth = Number(f"Done within {deadline}", render.probability(chance.mean), interval)
     else:
         fourth = Number(
             "Interruptions", f"{best.interruptions.mean:,.1f}", f"lose {render.duration(lost.mean * 3600.0)} of work"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from rich.console import Console
 
+from planner import render
 from planner.documents import SIMULATED, schema_path, to_json
 from tests.planner.conftest import Outcome
 
@@ -112,6 +115,26 @@ def test_tables_fit_80_columns(planner: Planner, scenario: str) -> None:
         assert outcome.out.isascii()
         assert max(len(line) for line in outcome.out.splitlines()) <= 80
         assert "\x1b" not in outcome.out
+
+
+def test_long_names_are_broken_at_their_own_marks() -> None:
+    """Where a word is wider than its column; words that fit stay whole, and nothing is lost."""
+    out = Console(width=24, file=io.StringIO())
+    columns = (render.Column("A", wrap=True), render.Column("B", right=True))
+    rows = [("spot-advisor-other-regions", "123456"), ("us-east-1 use1-az2", "1"), ("x" * 20, "2")]
+    out.print(render.table(columns, rows))
+    assert isinstance(out.file, io.StringIO)
+    lines = [line[:17].strip() for line in out.file.getvalue().splitlines()[2:]]
+    assert lines == ["spot-advisor-", "other-regions", "us-east-1", "use1-az2", "x" * 16, "xxxx"]
+
+
+def test_no_probability_is_certain() -> None:
+    """Out of finitely many runs, all is not always."""
+    said = render.probability_with_interval
+    assert said(1.0, 0.9998, 1.0) == ">99.9%"
+    assert said(0.0, 0.0, 0.0002) == "<0.1%"
+    assert said(0.998, 0.997, 0.9995) == "99.8% (95% interval 99.7% to >99.9%)"
+    assert said(0.94, 0.93, 0.95) == "94% (95% interval 93% to 95%)"
 
 
 def test_an_interval_of_auto_is_the_optimum_of_the_sweep(planner: Planner, scenario: str) -> None:
