@@ -43,6 +43,22 @@ def far_below_other_regions(best: Candidate, candidates: Sequence[Candidate]) ->
     return (warning,)
 
 
+def unpriced_storage(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """Where checkpoints cost nothing only because no table has their price, beside places where they do cost."""
+    unpriced: set[str] = set()
+    priced: set[str] = set()
+    for candidate in candidates:
+        assumption = candidate.completed.values["storage.usd_per_gib_month"].assumption
+        (unpriced if assumption is not None and assumption.value == 0.0 else priced).add(candidate.offer.provider)
+    if not unpriced or not priced:
+        return ()
+    warning = (
+        f"no storage price is known of {', '.join(sorted(unpriced))}: checkpoints cost nothing there, unlike on "
+        f"{', '.join(sorted(priced))}; --usd-per-gib-month sets one price for all"
+    )
+    return (warning,)
+
+
 def _emergency_verdict(best: Candidate) -> str:
     """Why an emergency save does not fit, in the plan's own numbers: the user's where some were given."""
     derived, needed = best.completed.derived, best.completed["checkpoint.emergency_seconds"]

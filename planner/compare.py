@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.assumptions import Assumption
-from planner.cautions import far_below_other_regions, unmet_objective, warnings_about
+from planner.cautions import far_below_other_regions, unmet_objective, unpriced_storage, warnings_about
 from planner.completion import Knowledge
 from planner.evaluate import Candidate, broad_effort, evaluate
 from planner.layers import Layered
@@ -59,7 +59,7 @@ def compare(
     if any(ESTIMATED_SPEED in candidate.flags for candidate in order):
         warnings.append(FLAG_TEXT)
     warnings += [*warnings_about(best, if_real(order, best, objective)), *unmet_objective(objective, best)]
-    warnings += far_below_other_regions(best, order)
+    warnings += [*far_below_other_regions(best, order), *unpriced_storage(order)]
     if knowledge.live is not None:
         warnings += knowledge.live.warnings
     return Comparison(

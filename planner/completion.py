@@ -101,6 +101,10 @@ def _fill_fleet_and_job(draft: Draft) -> None:
         draft.default("fleet.nodes", 1)
     nodes = draft.values["fleet.nodes"].value
     draft.default("fleet.min_nodes", None)
+    least = draft.values["fleet.min_nodes"].value
+    if least is not None and nodes < least and nodes != scenario.fleet.nodes:
+        # One of several sizes that are compared: a fleet this small is a rigid one.
+        draft.values["fleet.min_nodes"] = Value("fleet.min_nodes", nodes, "candidate")
     draft.default("fleet.scaling", 1.0)
     elastic = (draft.given("fleet.min_nodes") or nodes) < nodes
     for path in ("fleet.detect_seconds", "fleet.rendezvous_seconds"):

@@ -29,6 +29,7 @@ _RENAMED: dict[FieldPath, tuple[str, ...]] = {
     ("market", "lifetime", "probability_per_hour"): ("--probability-per-hour", "--lifetime-probability-per-hour"),
     ("storage", "usd_per_gib_month"): ("--usd-per-gib-month", "--storage-usd-per-gib-month"),
 }
+_MIN_NODES: FieldPath = ("fleet", "min_nodes")
 _VARIANTS: dict[str, tuple[type[StrictModel], ...]] = {
     "lifetime": (
         model.ExponentialLifetime,
@@ -331,7 +332,13 @@ def gather_document(
         origin = "environment" if from_environment else "flag"
         if isinstance(value, tuple):
             given[field.path] = Given(value[1], name, origin)
-            given.setdefault(("fleet", "min_nodes"), Given(value[0], name, origin))
+            given.setdefault(_MIN_NODES, Given(value[0], name, origin))
+        elif field.path == _MIN_NODES and field.path in given:
+            ranged = given[field.path]  # (--nodes MIN:MAX comes first)
+            if ranged.origin == origin and ranged.value != value:
+                raise InvalidInputError(name, value, f"{ranged.value}, as {ranged.name} says, or nothing")
+            if origin == "flag":
+                given[field.path] = Given(value, name, origin)
         else:
             given[field.path] = Given(value, name, origin)
     flags = {field.path: field.flags[0] for field in scenario_fields()}

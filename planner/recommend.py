@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from planner.assumptions import Assumption
 from planner.breakeven import BreakEven
 from planner.catalogue import Offer
-from planner.cautions import far_below_other_regions, unmet_objective, warnings_about
+from planner.cautions import far_below_other_regions, unmet_objective, unpriced_storage, warnings_about
 from planner.completion import Knowledge
 from planner.evaluate import Candidate, Effort, broad_effort, evaluate
 from planner.influence import Influence, influences
@@ -157,6 +157,7 @@ def recommend(
             *(f"{row.name}: {row.source}" for row in selection.assumptions),
             *unmet_objective(objective, best),
             *far_below_other_regions(best, order),
+            *unpriced_storage(order),
             *(knowledge.live.warnings if knowledge.live else ()),
         ),
         live=knowledge.live,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from harness.errors import InvalidInputError
@@ -70,7 +71,31 @@ def planning_options(*, without: Iterable[FieldPath] = ()) -> Callable[[F], F]:
 
 def gather_layers(ctx: click.Context, parameters: dict[str, Any], file: Path | None) -> Layered:
     """The scenario as given: flags over environment over file."""
-    return gather(ctx, parameters, file)
+    layered = gather(ctx, parameters, file)
+    refuse_unused_rates(parameters, layered)
+    return layered
+
+
+def given_as_flag(name: str) -> bool:
+    """Whether a parameter stands on the command line: a variable of the environment is meant for other commands too."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def refuse_unused_rates(parameters: dict[str, Any], layered: Layered) -> None:
+    """InvalidInputError for a source of interruption rates beside a lifetime that is given."""
+    market = layered.scenario.market
+    if market.lifetime is None:
+        return
+    expected = "no interruption rate or lifetime beside it: that would be used instead"
+    if given_as_flag("hazard"):
+        raise InvalidInputError("--hazard", parameters["hazard"], expected)
+    log = parameters.get("interruption_log")
+    if (
+        log is not None
+        and given_as_flag("interruption_log")
+        and (market.provision is not None or own_waits_source(log) is None)
+    ):
+        raise InvalidInputError("--interruption-log", log, expected)
 
 
 def knowledge(parameters: dict[str, Any]) -> Knowledge:

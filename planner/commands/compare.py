@@ -13,7 +13,7 @@ from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options
 from planner.commands.emitting import check_emitting, emit_found, print_written
 from planner.commands.live import live_option, with_live_prices
-from planner.commands.selection import objective_of, selection_options, wanted_of
+from planner.commands.selection import objective_of, refuse_unused_throughput, selection_options, wanted_of
 from planner.emit.options import emit_folder_options, emit_options
 from planner.options import Words
 from planner.render import Column
@@ -56,6 +56,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     from planner.selection import select
 
     selection = select(layered, known, wanted)
+    refuse_unused_throughput(wanted, selection)
     with render.ProgressBar("comparing places") as bar:
         found = compare(layered, known, selection, objective=objective, progress=bar.update)
     written = emit_found(found.best, found.candidates, found.assumptions, parameters) if found.complete else None
@@ -106,6 +107,8 @@ def _print(found: Comparison, *, show_all: bool) -> None:
     if rest:
         out.print(f"  {rest} more places (--all, or --json)")
     out.print("P: no other place is both cheaper and faster.")
+    ranked_by = "time" if found.objective.name == "time" else "cost"
+    out.print(f"Ranked by the mean {ranked_by}: rare long runs raise it above P50 (--json has both).")
     for mark, text in (("*", "price under half its sibling zones' median"), ("~", "speed estimated, not measured")):
         if any(mark in cell for c in limited for cell in _row(c, best, pareto=False)[:5]):
             out.print(f"{mark} {text}")

@@ -12,7 +12,7 @@ from planner import render
 from planner.commands.common import gather_layers, knowledge, planning_options, show_config
 from planner.commands.emitting import check_emitting, emit_found, print_written
 from planner.commands.live import live_option, with_live_prices
-from planner.commands.selection import objective_of, selection_options, wanted_of
+from planner.commands.selection import objective_of, refuse_unused_throughput, selection_options, wanted_of
 from planner.completion import complete
 from planner.emit.options import emit_folder_options, emit_options
 from planner.options import BoundedNumber
@@ -69,6 +69,7 @@ def command(ctx: click.Context, /, scenario: Path | None, **parameters: Any) -> 
     from planner.selection import select
 
     selection = select(layered, known, wanted)
+    refuse_unused_throughput(wanted, selection)
     with render.ProgressBar("comparing places") as bar:
         found = recommend(
             layered,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness.errors import InvalidInputError
+from planner.commands.common import given_as_flag
 from planner.layers import Layered
 from planner.options import BoundedNumber, OneOf, Words
 
 if TYPE_CHECKING:
     from planner.ranking import Objective
-    from planner.selection import Wanted
+    from planner.selection import Selection, Wanted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,4 +80,17 @@ def objective_of(parameters: Mapping[str, Any], layered: Layered) -> Objective:
 
     if parameters["objective"] == "deadline" and layered.scenario.job.deadline_hours is None:
         raise InvalidInputError("--deadline-hours", "nothing", "a deadline: --objective deadline needs one")
-    return Objective(parameters["objective"], parameters["deadline_probability"])
+    probability = parameters["deadline_probability"]
+    if parameters["objective"] != "deadline" and given_as_flag("deadline_probability"):
+        raise InvalidInputError("--deadline-probability", probability, "--objective deadline beside it")
+    return Objective(parameters["objective"], probability)
+
+
+def refuse_unused_throughput(wanted: Wanted, selection: Selection) -> None:
+    """InvalidInputError for throughputs where there is nothing to compare them with."""
+    types = {row.instance.name for row in selection.places} | {row.instance for row in selection.rejected}
+    if selection.workload is not None:
+        types.add(selection.workload.reference.instance.name)
+    if wanted.throughputs and len(types) == 1:
+        expected = f"several types: the work hours are those of {types.pop()}, the only one"
+        raise InvalidInputError("--throughput", wanted.throughputs[0], expected)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
 from harness.errors import InvalidInputError
+from planner.assumptions import Assumption
 from planner.catalogue import load_catalogue
+from planner.cautions import unpriced_storage
 from planner.compare import Comparison, compare
-from planner.completion import Knowledge
+from planner.completion import Knowledge, Value, complete
 from planner.documents import schema_path
 from planner.evaluate import Candidate, broad_effort, evaluate
 from planner.hazard_source import LOG_OF_UNNAMED_TYPE, counted_source
@@ -204,6 +207,22 @@ def test_a_log_that_names_no_type_is_flagged_where_several_are_compared() -> Non
     assert not any(LOG_OF_UNNAMED_TYPE in candidate.flags for candidate in alone.candidates)
 
 
+def test_storage_without_a_known_price_is_said_beside_storage_with_one(a100s: tuple[Candidate, ...]) -> None:
+    """A place is not cheaper for what no table knows."""
+    assert unpriced_storage(a100s) == ()
+    one = a100s[0]
+    values = dict(one.completed.values)
+    free = Assumption("usd_per_gib_month", 0.0, "", "no storage price is known here", "")
+    values["storage.usd_per_gib_month"] = Value("storage.usd_per_gib_month", 0.0, "assumption", free)
+    elsewhere = dataclasses.replace(
+        one,
+        completed=dataclasses.replace(one.completed, values=values),
+        offer=dataclasses.replace(one.offer, provider="gcp"),
+    )
+    (said,) = unpriced_storage((*a100s, elsewhere))
+    assert said.startswith("no storage price is known of gcp: checkpoints cost nothing there, unlike on aws;")
+
+
 def test_compare_prints_a_table_and_a_document(planner: Planner) -> None:
     """Narrow, plain, marked; the document matches its schema and is ranked."""
     arguments = ("compare", "--accelerator", "A100:8", "--provider", "aws", "--reference", "p4d.24xlarge", *JOB)
@@ -242,6 +261,46 @@ def test_min_max_nodes_is_an_elastic_fleet(planner: Planner) -> None:
     assert (rows["fleet.min_nodes"], rows["fleet.nodes"]) == (2, 4)
     assert rows["fleet.detect_seconds"] > 0.0
     assert planner("simulate", *JOB, "--nodes", "4:2").code == 2
+
+
+def test_a_compared_fleet_below_the_smallest_is_rigid() -> None:
+    """2:4 nodes beside counts of 1 and 4; a contradiction of the fleet's own size stays one."""
+    layered = scenario(fleet={"instance": "p4d.24xlarge", "nodes": 4, "min_nodes": 2})
+    assert [complete(layered, KNOWLEDGE, nodes=nodes)["fleet.min_nodes"] for nodes in (1, 4)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--rate-per-hour", "0.1", "--hazard", "article"),
+        ("--rate-per-hour", "0.1", "--interruption-log", "log.csv"),
+        ("--deadline-hours", "110", "--deadline-probability", "0.9"),
+        ("--throughput", "p4d.24xlarge=3"),
+        ("--nodes", "2:4", "--min-nodes", "3"),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_refused(
+    planner: Planner, flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not taken and left unused."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("lifetime_hours,end_event\n5,preempted\n", encoding="utf-8")
+    outcome = planner("recommend", "--instance", "p4d.24xlarge", *JOB, *flags)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"planner: {flags[-2]}: got ")
+
+
+def test_a_variable_of_the_environment_may_be_meant_for_other_commands(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused as a flag is not as a variable, and a flag beats one."""
+    monkeypatch.setenv("PLANNER_HAZARD", "article")
+    monkeypatch.setenv("PLANNER_MIN_NODES", "3")
+    outcome = planner("simulate", *JOB, "--instance", "p4d.24xlarge", "--nodes", "2:4", "--rate-per-hour", "0.1",
+                      "--show-config", "--json")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    rows = {row["field"]: row["value"] for row in json.loads(outcome.out)["config"]}
+    assert rows["fleet.min_nodes"] == 2
 
 
 def test_a_place_where_the_job_hardly_advances_is_rejected(planner: Planner) -> None:
