@@ -116,6 +116,11 @@ HARD: dict[str, dict[str, Any]] = {
         "interval_hours": 0.02, "stall_hours": 0.0, "provision": ConstantProvision(0.0), "lifetime": Exponential(2.0),
         "work_hours": 3.0, "detect_hours": 0.0, "rendezvous_hours": 0.0, "bulk": 0.0, "corruption": 0.0,
     },
+    "several reclaims at one moment, and no time to react": {
+        "lifetime": Bathtub(a=0.1, tau1_hours=0.5, b_hours=24.0, tau2_hours=0.8, cap_hours=0.5),
+        "provision": ConstantProvision(0.1), "notice_success": 0.0, "detect_hours": 0.0, "rendezvous_hours": 0.0,
+        "corruption": 0.0, "startup_hours": 0.0, "interval_hours": 0.1, "persist_hours": 0.05, "work_hours": 3.0,
+    },
     "no overhead at all": {
         "stall_hours": 0.0, "persist_hours": 0.0, "startup_hours": 0.0, "notice_hours": 0.0, "emergency_hours": 0.0,
         "provision": ConstantProvision(0.0),
