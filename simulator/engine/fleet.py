@@ -408,7 +408,7 @@ def fleet_runs(
                     checkpoints, within, made, stalled, upload = locate(
                         x, limit, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time
                     )
-                    in_stall = checkpoints > 0.0 and within < stall
+                    in_stall = checkpoints > 0.0 and within + TOLERANCE < stall
                     if in_stall:
                         join_at = now + stall - within
                     elif checkpoints > 0.0:
