@@ -108,7 +108,8 @@ def fleet_runs(
         offset = offsets[i] if offsets.size > 1 else offsets[0]
         progress = newest = lost = saving = starting = waiting = idle = slowed = reduced = outage = 0.0
         billed = cost = copy_hours = 0.0
-        interruptions = reclaimed = puts = gets = start = count = members = ready = noticed = 0
+        # Not literals: numba would compile the helpers that take them a second time, for the literal 0.
+        interruptions = reclaimed = puts = gets = start = count = members = ready = noticed = np.int64(0)
         verdicts = np.uint64(0)
         flying, restoring, joining, in_stall, known = False, False, False, False, False
         saved_at, has_trained = 0.0, False
@@ -407,7 +408,7 @@ def fleet_runs(
                     checkpoints, within, made, stalled, upload = locate(
                         x, limit, stall, persist, rate, slow_rate, pending, first, first_time, cycle, cycle_time
                     )
-                    in_stall = checkpoints > 0.0 and within < stall
+                    in_stall = checkpoints > 0.0 and within + TOLERANCE < stall
                     if in_stall:
                         join_at = now + stall - within
                     elif checkpoints > 0.0:

@@ -86,13 +86,19 @@ class Job(ABC):
         return self.accounts.result(self.now, self.copies.storage_usd(self.now))
 
     def market_event(self) -> None:
-        """What is due at this moment: one notice, else one reclaim, else all arrivals."""
+        """What is due at this moment: one notice, else all reclaims, else all arrivals.
+
+        What goes at one moment is gone before the job reacts: with no detection and no rendezvous to wait for, it
+        would restore between two reclaims of the moment, without any time passing.
+        """
         if notice := self.fates.notice(self.now):
             if notice.nodes:
                 self.mark("notice", notice.nodes)
                 self.on_notice(notice)
         elif event := self.fates.reclaim(self.now):
-            self.take_away(event)
+            while event:
+                self.take_away(event)
+                event = self.fates.reclaim(self.now)
         elif arrived := self.fates.arrivals(self.now):
             self.mark("arrival", arrived)
             self.on_arrival(arrived)

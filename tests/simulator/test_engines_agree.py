@@ -116,6 +116,11 @@ HARD: dict[str, dict[str, Any]] = {
         "interval_hours": 0.02, "stall_hours": 0.0, "provision": ConstantProvision(0.0), "lifetime": Exponential(2.0),
         "work_hours": 3.0, "detect_hours": 0.0, "rendezvous_hours": 0.0, "bulk": 0.0, "corruption": 0.0,
     },
+    "several reclaims at one moment, and no time to react": {
+        "lifetime": Bathtub(a=0.1, tau1_hours=0.5, b_hours=24.0, tau2_hours=0.8, cap_hours=0.5),
+        "provision": ConstantProvision(0.1), "notice_success": 0.0, "detect_hours": 0.0, "rendezvous_hours": 0.0,
+        "corruption": 0.0, "startup_hours": 0.0, "interval_hours": 0.1, "persist_hours": 0.05, "work_hours": 3.0,
+    },
     "no overhead at all": {
         "stall_hours": 0.0, "persist_hours": 0.0, "startup_hours": 0.0, "notice_hours": 0.0, "emergency_hours": 0.0,
         "provision": ConstantProvision(0.0),
@@ -180,3 +185,14 @@ def test_engines_agree_on_a_fleet_on_demand() -> None:
 def test_engines_agree_at_the_ends_of_the_ranges() -> None:
     """The largest seed and the last run have the same draws in both."""
     assert_engines_agree(Spec(**EVERYTHING), seed=2**64 - 1, runs=3, first_run=2**32 - 3)
+
+
+def test_engines_agree_on_a_newcomer_that_is_ready_as_a_stall_ends() -> None:
+    """Rounding once put it before the stall's end, which saved the stall of its own."""
+    values = EVERYTHING | {
+        "work_hours": 2.5, "interval_hours": 0.1, "stall_hours": 0.05, "persist_hours": 0.0, "persist_slowdown": 0.0,
+        "notice_hours": 0.1, "notice_success": 1.0, "emergency_hours": 0.1, "nodes": 3, "min_nodes": 1,
+        "lifetime": Bathtub(a=0.2, tau1_hours=0.5, b_hours=24.0, tau2_hours=0.8, cap_hours=3.0),
+        "provision": ConstantProvision(0.5), "detect_hours": 0.1, "rendezvous_hours": 0.0,
+    }  # fmt: skip
+    assert_engines_agree(Spec(**values), seed=940199, runs=1, first_run=6)
