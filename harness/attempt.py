@@ -189,9 +189,11 @@ class Attempt:
             self.telemetry.emit("restored", step=0, restore_seconds=seconds)
             if self.placement.rank == 0:
                 _log.info("nothing to restore: starting at step 0")
-            return
-        if state.world_size != self.placement.world_size:
+        elif state.world_size != self.placement.world_size:
             self.telemetry.emit("rescaled", step=step, previous_world_size=state.world_size)
+        if self._uploader is not None:
+            # A life that is too short for a checkpoint counts, too: its start outlives the node.
+            self._uploader.request()
 
     def flush_telemetry(self, timeout_seconds: float) -> None:
         """Copy this node's telemetry to the durable target, bounded in time."""

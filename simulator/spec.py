@@ -249,7 +249,9 @@ def _finite(name: str, value: object, *, above_zero: bool = False) -> None:
 
 
 def _whole(name: str, value: object, low: int, high: int, high_name: str | None = None) -> None:
-    _require(is_whole(value, low, high), name, value, f"a whole number from {low} to {high_name or high}")
+    # A number that is not whole is shown as it is written in Python: "got 2" for 2.0 would not say what is wrong.
+    shown = repr(value) if isinstance(value, float) else value
+    _require(is_whole(value, low, high), name, shown, f"a whole number from {low} to {high_name or high}")
 
 
 def is_whole(value: object, low: int, high: int) -> bool:
