@@ -200,7 +200,7 @@ def _evaluate_group(
         enough = max(FEWEST_RUNS, round(ENOUGH_INTERRUPTIONS / (1.0 + interruptions)))
         effort = dataclasses.replace(effort, sweep_runs=min(effort.sweep_runs, enough))
     interval = find_interval(any_completed, spec, price, count, tick, effort=effort)
-    at_best = dataclasses.replace(spec, interval_hours=interval.hours)
+    at_best = spec.with_interval(interval.hours)
     simulated = enough_runs(at_best, price, count, any_completed.seed, effort, tick)
     shared = shared_summaries(simulated)
     return [
@@ -223,7 +223,7 @@ def candidate_of(completed: Completed, *, step_seconds: float | None = None) -> 
     price = completed["market.spot_usd_per_hour"]
     spec = completed.to_spec(interval_hours=1.0)
     interval = find_interval(completed, spec, price, completed.runs)
-    runs = simulate(dataclasses.replace(spec, interval_hours=interval.hours), runs=completed.runs, seed=completed.seed)
+    runs = simulate(spec.with_interval(interval.hours), runs=completed.runs, seed=completed.seed)
     if not runs.complete:
         raise KeyboardInterrupt
     return make_candidate(completed, interval, runs, shared_summaries(runs), step_seconds, offer=_own_offer(completed))

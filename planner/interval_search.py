@@ -104,7 +104,7 @@ def trial_interruptions(spec: Spec, seed: int, longest: float) -> float:
     cost = spec.stall_hours + spec.persist_hours
     interval = spec.work_hours if math.isinf(mtbf) else math.sqrt(2.0 * max(cost, 1e-3) * mtbf)
     interval = min(max(interval, spec.persist_hours, SHORTEST_INTERVAL_HOURS), spec.work_hours)
-    trial = simulate(dataclasses.replace(spec, interval_hours=interval), runs=_TRIAL_RUNS, seed=seed)
+    trial = simulate(spec.with_interval(interval), runs=_TRIAL_RUNS, seed=seed)
     times = float(trial.makespan_hours.mean()) / spec.work_hours
     if times > longest:
         raise InvalidInputError("work_hours", spec.work_hours, f"a job that takes less than {longest:g} times its work")

@@ -124,7 +124,7 @@ def _range_end(
     try:
         mine = simulate(changed, runs=RUNS, seed=seed)
         optimum = sweep(changed, runs=RUNS, seed=seed).optimum
-        there = simulate(dataclasses.replace(changed, interval_hours=optimum.interval_hours), runs=RUNS, seed=seed)
+        there = simulate(changed.with_interval(optimum.interval_hours), runs=RUNS, seed=seed)
     except InvalidInputError:  # the plan cannot finish under this rate: nothing to compare
         return None
     plan = _Answer(
@@ -168,7 +168,7 @@ def _other_source(
         if not there:
             return None
         try:
-            spec = dataclasses.replace(there[0].spec, interval_hours=best.interval.hours)
+            spec = there[0].spec.with_interval(best.interval.hours)
             runs = simulate(spec, runs=RUNS, seed=best.completed.seed)
         except InvalidInputError:
             return None

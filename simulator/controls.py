@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,10 +113,17 @@ def controls_for(spec: Spec, seed: int, runs: int, control_runs: Runs | None) ->
             columns.append(control_runs.makespan_hours[:runs] - exact.makespan_hours)
             columns.append(control_runs.interruptions[:runs] - exact.interruptions)
     if spec.rate_events is not None and spec.rate_exposure_hours is not None:
-        u_rate, _ = uniforms_array(seed, np.arange(runs), 0, 0, STREAM_RUN)
-        factors = hazard_factors(spec, u_rate)
+        factors = hazard_factors(spec, _rate_uniforms(seed, runs))
         columns.append(factors - _expected_factor(spec))
     return Controls(np.column_stack(columns) if columns else None)
+
+
+@lru_cache(maxsize=2)
+def _rate_uniforms(seed: int, runs: int) -> Floats:
+    """Read-only: the same for every candidate of a comparison, which has hundreds."""
+    u_rate, _ = uniforms_array(seed, np.arange(runs), 0, 0, STREAM_RUN)
+    u_rate.flags.writeable = False
+    return u_rate
 
 
 def _expected_factor(spec: Spec) -> float:

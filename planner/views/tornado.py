@@ -89,7 +89,7 @@ def _row(
             progress=None if tick is None else lambda _done, _total: tick(),
         )
         at_best = simulate(
-            dataclasses.replace(change.spec, interval_hours=found.optimum.interval_hours),
+            change.spec.with_interval(found.optimum.interval_hours),
             runs=RUNS,
             seed=best.completed.seed,
         )
