@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from harness.telemetry.schema import AnyEvent, EmergencySaved, Measurement, NoticeReceived, Window
 from harness.telemetry.summary import AttemptSummary
@@ -98,57 +97,53 @@ def _emergencies(events: Iterable[AnyEvent]) -> dict[str, EmergencySaved]:
 
 
 def _lives(
-    events: Sequence[AnyEvent],
+    events: Iterable[AnyEvent],
     attempts: Sequence[AttemptSummary],
     saves: dict[str, EmergencySaved],
     step_seconds: float,
 ) -> list[Life]:
     """One life per attempt: up from its launcher's start until it trained no longer."""
-    ends = [_end(events, attempt, saves, step_seconds) for attempt in attempts]
-    waits = [
-        0.0,
-        *(max(0.0, after.first_wall - end) for end, (_, after) in zip(ends, pairwise(attempts), strict=False)),
-    ]
-    lives = []
-    for attempt, wait, end in zip(attempts, waits, ends, strict=True):
+    own: dict[str, list[AnyEvent]] = {attempt.attempt_id: [] for attempt in attempts}
+    for event in events:
+        if event.attempt_id in own:
+            own[event.attempt_id].append(event)
+    lives: list[Life] = []
+    ended = attempts[0].first_wall
+    for attempt in attempts:
+        save = saves.get(attempt.attempt_id)
+        end = _end(own[attempt.attempt_id], attempt, save, step_seconds)
         up = max(0.0, end - attempt.first_wall)
-        notice = _notice(events, attempt, saves)
+        notice = None if save is None else _notice(own[attempt.attempt_id], attempt, save)
         lives.append(
             Life(
-                wait_hours=wait / SECONDS_PER_HOUR,
+                wait_hours=max(0.0, attempt.first_wall - ended) / SECONDS_PER_HOUR,
                 up_hours=math.inf if attempt is attempts[-1] else up / SECONDS_PER_HOUR,
                 startup_hours=(up if attempt.startup_seconds is None else attempt.startup_seconds) / SECONDS_PER_HOUR,
                 notice_at_hours=None if notice is None else min(up, notice - attempt.first_wall) / SECONDS_PER_HOUR,
             )
         )
+        ended = end
     return lives
 
 
 def _end(
-    events: Iterable[AnyEvent], attempt: AttemptSummary, saves: dict[str, EmergencySaved], step_seconds: float
+    events: Iterable[AnyEvent], attempt: AttemptSummary, save: EmergencySaved | None, step_seconds: float
 ) -> float:
-    """When an attempt stopped, as wall time.
+    """When an attempt stopped, as wall time; `events` are its own.
 
     One that had saved on a notice: its last sign.  Another: the last step that any event names, in time, because its
     survivors were there for longer: they waited for the lost node.
     """
-    windows = [e for e in events if isinstance(e, Window) and e.attempt_id == attempt.attempt_id]
-    if attempt.attempt_id in saves or not windows:
+    windows = [event for event in events if isinstance(event, Window)]
+    if save is not None or not windows:
         return attempt.last_wall
     newest = max(windows, key=lambda window: window.step)
     return min(attempt.last_wall, newest.wall_time + (attempt.last_step - newest.step) * step_seconds)
 
 
-def _notice(events: Iterable[AnyEvent], attempt: AttemptSummary, saves: dict[str, EmergencySaved]) -> float | None:
+def _notice(events: Iterable[AnyEvent], attempt: AttemptSummary, save: EmergencySaved) -> float:
     """When training stopped for a notice that was acted on: hearing it, and the steps until all ranks agreed."""
-    save = saves.get(attempt.attempt_id)
-    if save is None:
-        return None
-    heard = [
-        event.wall_time
-        for event in events
-        if isinstance(event, NoticeReceived) and event.attempt_id == attempt.attempt_id and event.node == save.node
-    ]
+    heard = [event.wall_time for event in events if isinstance(event, NoticeReceived) and event.node == save.node]
     agreed = min(heard) + (save.agreement_seconds or 0.0) if heard else save.wall_time - save.emergency_seconds
     return max(agreed, attempt.first_wall)
 

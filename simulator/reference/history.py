@@ -59,9 +59,8 @@ class _KnownFates(Fates):
 
     def __init__(self, spec: Spec, lives: tuple[Life, ...]) -> None:
         super().__init__(spec, 0, 0)
-        last = dataclasses.replace(lives[-1], up_hours=math.inf, notice_at_hours=None)
         self._lives = lives
-        self._after = last if math.isinf(lives[-1].up_hours) else dataclasses.replace(last, wait_hours=0.0)
+        self._after = Life(wait_hours=0.0, up_hours=math.inf, startup_hours=lives[-1].startup_hours)
 
     def life(self, node: Node) -> Life:
         """The life that `node` is in, or waits for."""
